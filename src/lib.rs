@@ -1,0 +1,25 @@
+//! mcproxy: a memcached proxy. This page is the map of its modules.
+//!
+//! Bytes of clients come in through a driver ([`io`]), are parsed ([`protocol`]), get an owner
+//! ([`placement`]), and leave in one write per backend and tick; replies come back the same way.
+//! All of that logic is one sans-I/O state machine, [`proxy::Proxy`]; the rest is shell around it.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`config`] | command line -> checked, resolved [`config::Config`] |
+//! | [`server`] | control plane: workers, listeners, signals |
+//! | [`worker`] | the loop, generic over [`io::Io`] |
+//! | [`proxy`] | a worker's logic: clients, links, slots, fan-out; no sockets, no clock |
+//! | [`io`] | the drivers: mio |
+//! | [`protocol`] | parsers and composers for text, meta and binary |
+//! | [`placement`] | key -> backend |
+//! | [`buffer`] | outbox and recycled buffers |
+//! | [`limits`] | every bound, in one place |
+//! | [`stats`] | counters and how `stats` prints them |
+//! | [`embedded`] | in-process memory backends for trials, benchmarks and tests |
+//! | [`time`] | instants and durations as the core knows them |
+
+pub mod limits;
+pub mod placement;
+pub mod protocol;
+pub mod time;

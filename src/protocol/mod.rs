@@ -1,0 +1,15 @@
+//! memcached's three protocols: requests from bytes ([`text`], [`meta`], [`binary`]), requests to bytes
+//! ([`compose`]) and the frames of replies ([`reply`]).
+//!
+//! Parsers never copy: what they find borrows from the input. They take no more than one request per call
+//! and say how many bytes it had. They know memcached 1.6.18's words for everything that is wrong.
+
+pub mod binary;
+pub mod compose;
+pub mod meta;
+#[cfg(test)]
+mod naive;
+pub mod number;
+pub mod reply;
+pub mod scan;
+pub mod text;
