@@ -7,8 +7,6 @@
 pub mod binary;
 pub mod compose;
 pub mod meta;
-#[cfg(test)]
-mod naive;
 pub mod number;
 pub mod reply;
 pub mod scan;

@@ -1,0 +1,3 @@
+//! The program: arguments, allocator, run.
+
+fn main() {}

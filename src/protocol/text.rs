@@ -1,0 +1,207 @@
+//! Requests of the classic text protocol, as memcached 1.6.18 reads them (its proto_text.c): tokens are
+//! separated by spaces only, a line ends at LF with an optional CR before it, and at the first NUL.
+
+use super::meta::Meta;
+
+/// What stands at the start of a client's unread bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// A whole request, and the bytes it had.
+    Request(Request<'a>, usize),
+    /// A whole line (or more) that is answered here, and goes to no backend.
+    Refused(Refusal<'a>),
+    /// Not whole yet: keep the bytes and call again with more.
+    Partial(Partial),
+}
+
+/// How much of an unfinished request is known, so that more bytes are not read from its start again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Partial {
+    /// The first `scanned` bytes hold no line end; give this back to [`parse`].
+    Line {
+        /// Bytes looked at so far.
+        scanned: usize,
+    },
+    /// The line is whole and the value is not: call again when there are `total` bytes.
+    Value {
+        /// Bytes of the whole frame: line, value and CR LF.
+        total: usize,
+    },
+}
+
+/// A request that we answer ourselves, in memcached's words.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Refusal<'a> {
+    /// The answer, line end included; empty where memcached says nothing (noreply, or it closes).
+    pub answer: &'static [u8],
+    /// Bytes of the input to drop now.
+    pub consumed: usize,
+    /// Bytes to drop after these, as they arrive; the answer is due when they have. Text: the value and its CR LF.
+    pub swallow: u64,
+    /// The key whose item memcached removes because its new value could not be taken.
+    pub unlink: Option<&'a [u8]>,
+    /// The connection ends here, as memcached's does.
+    pub close: bool,
+}
+
+/// A request that somebody else must answer. Numbers are those that memcached would have read.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// `get` or `gets` of one key of 1 to 250 bytes.
+    Get {
+        /// `gets`: with CAS token.
+        with_cas: bool,
+        /// The key.
+        key: &'a [u8],
+    },
+    /// `get` or `gets` of two or more keys; their lengths are not checked yet.
+    GetMany {
+        /// `gets`: with CAS tokens.
+        with_cas: bool,
+        /// The keys.
+        keys: Keys<'a>,
+    },
+    /// `gat` or `gats` of any number of keys, none included; their lengths are not checked yet.
+    Gat {
+        /// `gats`: with CAS tokens.
+        with_cas: bool,
+        /// Seconds, as sent.
+        exptime: i32,
+        /// The keys.
+        keys: Keys<'a>,
+    },
+    /// A storage command with its value; the value's CR LF was there.
+    Store(Store<'a>),
+    /// `incr` and `decr`.
+    Arithmetic {
+        /// `decr`.
+        decrement: bool,
+        /// The key.
+        key: &'a [u8],
+        /// By how much.
+        delta: u64,
+        /// The client wants no answer.
+        noreply: bool,
+    },
+    /// `touch`.
+    Touch {
+        /// The key.
+        key: &'a [u8],
+        /// Seconds, as sent.
+        exptime: i32,
+        /// The client wants no answer.
+        noreply: bool,
+    },
+    /// `delete`.
+    Delete {
+        /// The key.
+        key: &'a [u8],
+        /// The client wants no answer.
+        noreply: bool,
+    },
+    /// `flush_all`.
+    FlushAll {
+        /// Seconds, as sent; `None` where the line has none.
+        delay: Option<i32>,
+        /// The client wants no answer.
+        noreply: bool,
+    },
+    /// `verbosity` with a number.
+    Verbosity {
+        /// The client wants no answer.
+        noreply: bool,
+    },
+    /// `version`.
+    Version,
+    /// `stats`, with the rest of its line (no spaces at its ends).
+    Stats {
+        /// What it asks for; empty for the general counters.
+        arguments: &'a [u8],
+    },
+    /// A command about one server's inside (`slabs`, `lru_crawler`, `watch`, ...) that a proxy cannot give.
+    Administrative {
+        /// Its verb.
+        verb: &'a [u8],
+    },
+    /// `quit`.
+    Quit,
+    /// `mg`, `ms`, `md`, `ma`, `me`, `mn`.
+    Meta(Meta<'a>),
+}
+
+/// The storage commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreVerb {
+    /// `set`
+    Set,
+    /// `add`
+    Add,
+    /// `replace`
+    Replace,
+    /// `append`
+    Append,
+    /// `prepend`
+    Prepend,
+    /// `cas`
+    Cas,
+}
+
+/// A storage command.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Store<'a> {
+    /// Which of them.
+    pub verb: StoreVerb,
+    /// 1 to 250 bytes.
+    pub key: &'a [u8],
+    /// As memcached keeps them: the number sent, modulo 2^32.
+    pub flags: u32,
+    /// Seconds, as sent.
+    pub exptime: i32,
+    /// The token of a `cas`; zero for the others.
+    pub cas: u64,
+    /// The value without its CR LF.
+    pub value: &'a [u8],
+    /// The client wants no answer.
+    pub noreply: bool,
+}
+
+/// The keys of a line: what stands between runs of spaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keys<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Keys<'a> {
+    /// The tokens of `rest`, a line's part without its line end.
+    pub fn new(rest: &'a [u8]) -> Self {
+        Keys { rest }
+    }
+}
+
+impl<'a> Iterator for Keys<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let start = self.rest.iter().position(|&byte| byte != b' ')?;
+        let rest = &self.rest[start..];
+        let end = rest.iter().position(|&byte| byte == b' ').unwrap_or(rest.len());
+        self.rest = &rest[end..];
+        Some(&rest[..end])
+    }
+}
+
+/// What the parser must know of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct ParserLimits {
+    /// Largest value, bytes; a larger one is refused as memcached refuses it.
+    pub value_max: usize,
+    /// Longest line of a get or gets, bytes.
+    pub get_line_max: usize,
+}
+
+/// Reads one request from the start of `input`, a client's bytes that no request has been read from yet.
+/// `scanned` is zero, or what the last [`Partial::Line`] for the same bytes said.
+pub fn parse<'a>(input: &'a [u8], scanned: usize, limits: &ParserLimits) -> Step<'a> {
+    let _ = (input, scanned, limits);
+    Step::Partial(Partial::Line { scanned: 0 })
+}
