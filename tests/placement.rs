@@ -1,7 +1,8 @@
 //! The default placement as a contract: golden vectors, and the promises that the README makes of it.
 
-use mcproxy::placement::rendezvous::{Rendezvous, SLOTS, slot};
+use mcproxy::placement::rendezvous::{Rendezvous, SEED, SLOTS, slot};
 use mcproxy::placement::{Placement, Server};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 fn servers(list: &[(&str, u32)]) -> Vec<Server> {
     list.iter().map(|(name, weight)| Server { name: (*name).to_string(), weight: *weight }).collect()
@@ -63,7 +64,7 @@ fn golden_lists() -> [Vec<Server>; 4] {
     ]
 }
 
-/// The vectors of the README: key, slot, and the owners in four lists. They were computed by another
+/// The vectors of the README: key, its hash, slot, and the owners in four lists. They were computed by another
 /// implementation, written from the README's text in Python with exact fractions, 60-digit logarithms and
 /// the reference library of XXH3.
 #[test]
@@ -72,29 +73,81 @@ fn golden_vectors() {
     let tables = lists.each_ref().map(|list| Placement::rendezvous(list));
     let long = [b'k'; 250];
     let every: Vec<u8> = (0..250).collect();
-    let vectors: &[(&[u8], usize, [&str; 4])] = &[
-        (b"", 434171, ["10.0.0.2:11211", "10.0.0.9:11222", "embedded-69", "b"]),
-        (b"a", 434136, ["10.0.0.1:11211", "unix:/run/memcached.sock", "embedded-164", "b"]),
-        (b"greeting", 639208, ["10.0.0.3:11211", "unix:/run/memcached.sock", "embedded-101", "b"]),
-        (b"user:1000", 549320, ["10.0.0.1:11211", "unix:/run/memcached.sock", "embedded-165", "b"]),
-        (b"user:1001", 777434, ["10.0.0.1:11211", "10.0.0.9:11222", "embedded-150", "b"]),
+    let vectors: &[(&[u8], u64, usize, [&str; 4])] = &[
+        (b"", 0x69ff_b55c_9c3e_69fc, 434171, ["10.0.0.2:11211", "10.0.0.9:11222", "embedded-69", "b"]),
+        (
+            b"a",
+            0x69fd_819b_2a4b_2d70,
+            434136,
+            ["10.0.0.1:11211", "unix:/run/memcached.sock", "embedded-164", "b"],
+        ),
+        (
+            b"greeting",
+            0x9c0e_82ff_43b9_6a73,
+            639208,
+            ["10.0.0.3:11211", "unix:/run/memcached.sock", "embedded-101", "b"],
+        ),
+        (
+            b"user:1000",
+            0x861c_8bab_4c1b_e83f,
+            549320,
+            ["10.0.0.1:11211", "unix:/run/memcached.sock", "embedded-165", "b"],
+        ),
+        (
+            b"user:1001",
+            0xbdcd_a565_50fc_4b40,
+            777434,
+            ["10.0.0.1:11211", "10.0.0.9:11222", "embedded-150", "b"],
+        ),
         (
             b"session:3f0a9c52-6b1e-4d2f-9a57-0c8e1f7b2d44",
+            0xa3d6_9d74_1dd7_1a2c,
             671081,
             ["10.0.0.2:11211", "cache-b:11211", "embedded-265", "b"],
         ),
-        (b"item:17", 229338, ["10.0.0.3:11211", "10.0.0.9:11222", "embedded-159", "b"]),
-        (b"item:18", 875334, ["10.0.0.1:11211", "cache-b:11211", "embedded-70", "b"]),
-        (b"lock/3", 804232, ["10.0.0.3:11211", "unix:/run/memcached.sock", "embedded-116", "a"]),
-        (b"page:/index.html", 820461, ["10.0.0.3:11211", "[::1]:11211", "embedded-268", "a"]),
-        (b"v1/cart/88213", 727302, ["10.0.0.1:11211", "10.0.0.9:11222", "embedded-260", "b"]),
-        (b"schl\xc3\xbcssel", 941986, ["10.0.0.2:11211", "10.0.0.9:11222", "embedded-2", "a"]),
-        (b"\x00\x80\xff", 429872, ["10.0.0.2:11211", "10.0.0.9:11222", "embedded-276", "b"]),
-        (&long, 1045588, ["10.0.0.3:11211", "cache-b:11211", "embedded-101", "b"]),
-        (&every, 885479, ["10.0.0.3:11211", "10.0.0.9:11222", "embedded-244", "b"]),
+        (
+            b"item:17",
+            0x37fd_a770_945d_668f,
+            229338,
+            ["10.0.0.3:11211", "10.0.0.9:11222", "embedded-159", "b"],
+        ),
+        (b"item:18", 0xd5b4_6643_2c93_2941, 875334, ["10.0.0.1:11211", "cache-b:11211", "embedded-70", "b"]),
+        (
+            b"lock/3",
+            0xc458_8b08_e009_62b7,
+            804232,
+            ["10.0.0.3:11211", "unix:/run/memcached.sock", "embedded-116", "a"],
+        ),
+        (
+            b"page:/index.html",
+            0xc84e_d6ac_163b_2d5e,
+            820461,
+            ["10.0.0.3:11211", "[::1]:11211", "embedded-268", "a"],
+        ),
+        (
+            b"v1/cart/88213",
+            0xb190_6ff8_b40c_8ffd,
+            727302,
+            ["10.0.0.1:11211", "10.0.0.9:11222", "embedded-260", "b"],
+        ),
+        (
+            b"schl\xc3\xbcssel",
+            0xe5fa_2a61_a8a5_8501,
+            941986,
+            ["10.0.0.2:11211", "10.0.0.9:11222", "embedded-2", "a"],
+        ),
+        (
+            b"\x00\x80\xff",
+            0x68f3_0592_a30c_9a50,
+            429872,
+            ["10.0.0.2:11211", "10.0.0.9:11222", "embedded-276", "b"],
+        ),
+        (&long, 0xff45_4ab3_1951_c5ea, 1045588, ["10.0.0.3:11211", "cache-b:11211", "embedded-101", "b"]),
+        (&every, 0xd82e_71ff_a8ba_c0a6, 885479, ["10.0.0.3:11211", "10.0.0.9:11222", "embedded-244", "b"]),
     ];
-    for (key, slot_of_key, expected) in vectors {
+    for (key, hash, slot_of_key, expected) in vectors {
         let shown = key.escape_ascii();
+        assert_eq!(xxh3_64_with_seed(key, SEED), *hash, "{shown}");
         assert_eq!(slot(key), *slot_of_key, "{shown}");
         let found: Vec<&str> =
             tables.iter().zip(&lists).map(|(table, list)| list[table.owner(key)].name.as_str()).collect();
@@ -112,7 +165,7 @@ fn golden_tables() {
     for (list, expected) in expected {
         let table = Rendezvous::new(&list);
         let bytes: Vec<u8> = (0..SLOTS).map(|slot| table.slot_owner(slot) as u8).collect();
-        assert_eq!(xxhash_rust::xxh3::xxh3_64(&bytes), expected, "{list:?}: the table has changed");
+        assert_eq!(xxh3_64(&bytes), expected, "{list:?}: the table has changed");
     }
 }
 
@@ -272,12 +325,7 @@ fn disagreements(servers: &[Server], twin: &[Server]) -> (usize, f64) {
     let table = Rendezvous::new(servers);
     let twin: Vec<(u64, u32)> = twin
         .iter()
-        .map(|server| {
-            (
-                xxhash_rust::xxh3::xxh3_64_with_seed(server.name.as_bytes(), 0x6d63_7072_6f78_7901),
-                server.weight,
-            )
-        })
+        .map(|server| (xxh3_64_with_seed(server.name.as_bytes(), 0x6d63_7072_6f78_7901), server.weight))
         .collect();
     let (mut count, mut farthest) = (0, 1.0_f64);
     for slot in 0..SLOTS {
