@@ -1,4 +1,4 @@
-//! The command line: raw [`Arguments`] -> checked, resolved [`Config`].
+//! The command line: raw `Arguments` -> checked, resolved [`Config`].
 //!
 //! Two stages, so that every complaint has one form. clap only splits the words into flags and values; what
 //! the values may be is decided here, because clap answers a bad value with several lines, and the promise is

@@ -64,9 +64,9 @@ fn golden_lists() -> [Vec<Server>; 4] {
     ]
 }
 
-/// The vectors of the README: key, its hash, slot, and the owners in four lists. They were computed by another
-/// implementation, written from the README's text in Python with exact fractions, 60-digit logarithms and
-/// the reference library of XXH3.
+/// The vectors of the README: key, its hash, slot, and the owners in four lists. They were computed by a
+/// second implementation of the rule, in Python with exact fractions, 60-digit logarithms and the reference
+/// library of XXH3.
 #[test]
 fn golden_vectors() {
     let lists = golden_lists();
@@ -155,7 +155,7 @@ fn golden_vectors() {
     }
 }
 
-/// All slots at once: XXH3-64 with seed 0 over the owners' indexes, one byte a slot. From the same other
+/// All slots at once: XXH3-64 with seed 0 over the owners' indexes, one byte a slot. From the same second
 /// implementation.
 #[test]
 fn golden_tables() {
