@@ -1,6 +1,10 @@
 //! Requests of the meta protocol (memcached's doc/protocol.txt, "Meta Commands"). Its lines arrive on the
 //! same connections as classic text; [`super::text::parse`] calls in here.
 
+use super::answers;
+use super::commands::Line;
+use super::text::{Request, Step};
+
 /// The meta commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetaVerb {
@@ -46,5 +50,23 @@ impl Meta<'_> {
     pub fn placement_key<'s>(&'s self, scratch: &'s mut [u8; 256]) -> &'s [u8] {
         let _ = scratch;
         self.key
+    }
+}
+
+/// Reads the meta command `m` + `letter` of `line`.
+pub(super) fn parse(line: Line<'_>, letter: u8) -> Step<'_> {
+    match letter {
+        b'n' => line.request(Request::Meta(Meta {
+            verb: MetaVerb::Noop,
+            key: b"",
+            flags: b"",
+            value: b"",
+            base64: false,
+            quiet: false,
+            returns_cas: false,
+            compares_cas: false,
+            modifies: false,
+        })),
+        _ => line.refuse(answers::ERROR),
     }
 }

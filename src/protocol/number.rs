@@ -135,7 +135,8 @@ impl Number {
         if count == 0 || unsigned.get(count).is_some_and(|&byte| !is_space(byte)) {
             return None;
         }
-        let magnitude = unsigned[..count].iter().try_fold(0u64, |number, &digit| with_digit(number, digit))?;
+        let magnitude =
+            unsigned[..count].iter().try_fold(0u64, |number, &digit| with_digit(number, digit))?;
         Some(Number { negative, magnitude })
     }
 }

@@ -88,8 +88,16 @@ mod tests {
                             input[first] = one;
                             input[second] = two;
                             for from in [0, first, second, length] {
-                                assert_eq!(line_end(&input, from), slow_line_end(&input, from), "{input:?} {from}");
-                                assert_eq!(word_end(&input, from), slow_word_end(&input, from), "{input:?} {from}");
+                                assert_eq!(
+                                    line_end(&input, from),
+                                    slow_line_end(&input, from),
+                                    "{input:?} {from}"
+                                );
+                                assert_eq!(
+                                    word_end(&input, from),
+                                    slow_word_end(&input, from),
+                                    "{input:?} {from}"
+                                );
                             }
                         }
                     }
