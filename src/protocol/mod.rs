@@ -4,7 +4,10 @@
 //! Parsers never copy: what they find borrows from the input. They take no more than one request per call
 //! and say how many bytes it had. They know memcached 1.6.18's words for everything that is wrong.
 
+pub mod answers;
+pub mod base64;
 pub mod binary;
+mod commands;
 pub mod compose;
 pub mod meta;
 pub mod number;
