@@ -19,8 +19,13 @@
 //! | [`embedded`] | in-process memory backends for trials, benchmarks and tests |
 //! | [`time`] | instants and durations as the core knows them |
 
+pub mod buffer;
 pub mod config;
+pub mod io;
 pub mod limits;
 pub mod placement;
 pub mod protocol;
+pub mod proxy;
+pub mod stats;
 pub mod time;
+pub mod worker;
