@@ -19,6 +19,7 @@
 //! | [`embedded`] | in-process memory backends for trials, benchmarks and tests |
 //! | [`time`] | instants and durations as the core knows them |
 
+pub mod embedded;
 pub mod limits;
 pub mod placement;
 pub mod protocol;
