@@ -168,6 +168,8 @@ pub struct Store {
     flushed_cas: u64,
     /// What is counted.
     pub counters: Counters,
+    /// Connections that are open, as their owner says.
+    pub connections: u64,
 }
 
 impl Store {
@@ -182,6 +184,7 @@ impl Store {
             flushed_until: 0,
             flushed_cas: 0,
             counters: Counters::default(),
+            connections: 0,
         }
     }
 
@@ -427,8 +430,8 @@ impl Store {
         self.table.item_mut(place)
     }
 
-    /// Marks an item as read by a client. The first read shows in `fetched` and no further ones count as use
-    /// for `l` before it, as in memcached.
+    /// Marks an item as read by a client. As in memcached, the first read only sets `fetched`, and those after it
+    /// move the time of the last use.
     pub(super) fn fetch(&mut self, place: Place, clock: Clock) {
         let now = self.seconds(clock);
         let item = self.table.item_mut(place);
