@@ -64,15 +64,9 @@ impl<'a> Line<'a> {
         Err(Step::Refused(Refusal { answer, consumed: total, ..Refusal::default() }))
     }
 
-    /// A value that memcached has no room for, with its CR LF still to come.
-    pub(super) fn too_large(&self, length: usize, quiet: bool, unlink: Option<&'a [u8]>) -> Step<'a> {
-        Step::Refused(Refusal {
-            answer: if quiet { b"" } else { answers::TOO_LARGE },
-            consumed: self.bytes,
-            swallow: length as u64 + 2,
-            unlink,
-            close: false,
-        })
+    /// The line is answered here, after the value of `length` bytes and its CR LF have been dropped.
+    pub(super) fn swallow(&self, length: usize, answer: &'static [u8]) -> Refusal<'a> {
+        Refusal { answer, consumed: self.bytes, swallow: length as u64 + 2, ..Refusal::default() }
     }
 }
 
@@ -166,8 +160,9 @@ fn store(mut line: Line<'_>, verb: StoreVerb) -> Step<'_> {
         return line.refuse_unless(noreply, answers::BAD_FORMAT);
     };
     if length > line.value_max {
+        let answer = if noreply { b"" } else { answers::TOO_LARGE };
         let unlink = (verb == StoreVerb::Set).then_some(key);
-        return line.too_large(length, noreply, unlink);
+        return Step::Refused(Refusal { unlink, ..line.swallow(length, answer) });
     }
     match line.value(length, noreply) {
         Ok(value) => {

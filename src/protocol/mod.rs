@@ -5,6 +5,7 @@
 //! and say how many bytes it had. They know memcached 1.6.18's words for everything that is wrong.
 
 pub mod answers;
+pub mod base64;
 pub mod binary;
 mod commands;
 pub mod compose;

@@ -44,6 +44,8 @@ pub struct Refusal<'a> {
     pub swallow: u64,
     /// The key whose item memcached removes because its new value could not be taken.
     pub unlink: Option<&'a [u8]>,
+    /// `unlink` is written in base64 (from an `ms` with `b`).
+    pub unlink_base64: bool,
     /// The connection ends here, as memcached's does.
     pub close: bool,
 }
