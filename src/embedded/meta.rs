@@ -1,10 +1,12 @@
 //! Answers to the meta commands, in memcached 1.6.18's bytes: flags in the order of the request, then what the
 //! item's state adds (`Z`, `X`, `W`).
 
-use super::base64;
+use super::base64::encode;
 use super::store::{Clock, Deleted, Delta, Mode, Outcome, Put, Store, item_bytes};
+use super::table::Place;
 use super::text::{NON_NUMERIC, no_room};
 use crate::protocol::answers;
+use crate::protocol::base64;
 use crate::protocol::meta::{Meta, MetaVerb};
 use crate::protocol::number::{self, Decimal};
 use crate::protocol::text::Keys;
@@ -12,22 +14,7 @@ use crate::protocol::text::Keys;
 /// Longest opaque with its letter, bytes.
 const OPAQUE_MAX: usize = 32;
 
-/// Most flags of a line: memcached counts 20 tokens with command, key and the end mark.
-const FLAGS_MAX: usize = 17;
-
-const OPAQUE_TOO_LONG: &[u8] = b"CLIENT_ERROR opaque token too long\r\n";
-const BAD_TOKEN: &[u8] = b"CLIENT_ERROR bad token in command line format\r\n";
-const BAD_MODE_LENGTH: &[u8] = b"CLIENT_ERROR incorrect length for M token\r\n";
-const BAD_INITIAL: &[u8] = b"CLIENT_ERROR invalid numeric initial value\r\n";
-const BAD_DELTA: &[u8] = b"CLIENT_ERROR invalid numeric delta value\r\n";
-const DUPLICATE_FLAG: &[u8] = b"CLIENT_ERROR duplicate flag\r\n";
-const INVALID_FLAG: &[u8] = b"CLIENT_ERROR invalid flag\r\n";
-const BAD_FLAG: &[u8] = b"CLIENT_ERROR invalid or duplicate flag\r\n";
-const BAD_KEY: &[u8] = b"CLIENT_ERROR error decoding key\r\n";
-const BAD_SET_MODE: &[u8] = b"CLIENT_ERROR invalid mode for ms M token\r\n";
 const BAD_ARITHMETIC_MODE: &[u8] = b"CLIENT_ERROR invalid mode for ma M token\r\n";
-const TOO_MANY_GET_FLAGS: &[u8] = b"CLIENT_ERROR options flags are too long\r\n";
-const TOO_MANY_FLAGS: &[u8] = b"CLIENT_ERROR options flags too long\r\n";
 const NO_MEMORY: &[u8] = b"SERVER_ERROR out of memory\r\n";
 
 /// Carries out `request` and appends its answer to `out`.
@@ -63,7 +50,7 @@ enum Said {
 /// What is done, or the line that takes the place of the answer.
 type Done = Result<Said, &'static [u8]>;
 
-/// The flags of a line, read before anything is done (memcached's _meta_flag_preparse).
+/// What the flags of a line ask for. The parser has checked their form.
 #[derive(Default)]
 struct Flags {
     exptime: Option<i64>,
@@ -80,88 +67,30 @@ struct Flags {
 }
 
 impl Flags {
-    /// A bad number is remembered, and a later one overwrites what is said about it; a flag that is unknown or
-    /// there twice ends it.
-    fn read(flags: &[u8], key_is_bad: bool) -> Result<Flags, &'static [u8]> {
+    /// `None` where there is one that 1.6.18 does not know: the parser lets pass those of later versions.
+    fn read(flags: &[u8]) -> Option<Flags> {
         let mut read = Flags::default();
-        let mut wrong: Option<&'static [u8]> = None;
-        let mut words: &'static [u8] = answers::BAD_FORMAT;
-        let mut seen = [false; 127];
         for flag in Keys::new(flags) {
             let (letter, text) = (flag[0], &flag[1..]);
-            match seen.get_mut(usize::from(letter)) {
-                Some(seen) if !*seen => *seen = true,
-                _ => return Err(DUPLICATE_FLAG),
-            }
-            let error = match letter {
-                b'b' => key_is_bad.then_some(BAD_KEY),
-                b'N' => seconds(text, &mut read.vivify),
-                b'T' => seconds(text, &mut read.exptime),
-                b'R' => {
-                    let mut recache = None;
-                    let error = seconds(text, &mut recache);
-                    read.recache = recache.unwrap_or(0);
-                    error
-                }
-                b'F' => match number::low_u32(text) {
-                    Some(number) => {
-                        read.client_flags = number;
-                        None
-                    }
-                    // It sets no words of its own.
-                    None => Some(words),
-                },
-                b'C' => {
-                    read.cas = number::u64(text);
-                    read.cas.is_none().then_some(BAD_TOKEN)
-                }
-                b'M' => match text {
-                    [mode] => {
-                        read.mode = *mode;
-                        None
-                    }
-                    _ => Some(BAD_MODE_LENGTH),
-                },
-                b'J' => {
-                    let initial = number::u64(text);
-                    read.initial = initial.unwrap_or(0);
-                    initial.is_none().then_some(BAD_INITIAL)
-                }
-                b'D' => {
-                    read.delta = number::u64(text);
-                    read.delta.is_none().then_some(BAD_DELTA)
-                }
-                b'v' => {
-                    read.value = true;
-                    None
-                }
-                b'u' => {
-                    read.no_update = true;
-                    None
-                }
-                b'I' => {
-                    read.stale = true;
-                    None
-                }
-                b'l' | b'O' | b'P' | b'L' | b'k' | b's' | b't' | b'c' | b'f' | b'h' | b'q' => None,
-                _ => return Err(INVALID_FLAG),
-            };
-            if let Some(error) = error {
-                words = error;
-                wrong = Some(error);
+            let seconds = || number::i32(text).map(i64::from);
+            match letter {
+                b'N' => read.vivify = seconds(),
+                b'T' => read.exptime = seconds(),
+                b'R' => read.recache = seconds().unwrap_or(0),
+                b'F' => read.client_flags = number::low_u32(text).unwrap_or(0),
+                b'C' => read.cas = number::u64(text),
+                b'J' => read.initial = number::u64(text).unwrap_or(0),
+                b'D' => read.delta = number::u64(text),
+                b'M' => read.mode = text.first().copied().unwrap_or(0),
+                b'v' => read.value = true,
+                b'u' => read.no_update = true,
+                b'I' => read.stale = true,
+                b'b' | b'c' | b'f' | b'h' | b'k' | b'l' | b'q' | b's' | b't' | b'L' | b'O' | b'P' => {}
+                _ => return None,
             }
         }
-        match wrong {
-            Some(answer) => Err(answer),
-            None => Ok(read),
-        }
+        Some(read)
     }
-}
-
-/// Reads a time into `into`; what to say if it is none.
-fn seconds(text: &[u8], into: &mut Option<i64>) -> Option<&'static [u8]> {
-    *into = number::i32(text).map(i64::from);
-    into.is_none().then_some(BAD_TOKEN)
 }
 
 /// The key that items are found by: decoded, if it came in base64.
@@ -170,35 +99,24 @@ struct Key<'a> {
     base64: bool,
 }
 
-impl Key<'_> {
+impl<'a> Key<'a> {
+    fn read(request: &Meta<'a>, room: &'a mut [u8; 256]) -> Result<Key<'a>, &'static [u8]> {
+        let bytes = match request.base64 {
+            false => request.key,
+            true => base64::decode(request.key, room).ok_or(answers::BAD_BASE64)?,
+        };
+        Ok(Key { bytes, base64: request.base64 })
+    }
+
     fn say(&self, base64: bool, out: &mut Vec<u8>) {
         out.extend_from_slice(b" k");
         if base64 {
-            base64::encode(self.bytes, out);
+            encode(self.bytes, out);
             out.extend_from_slice(b" b");
         } else {
             out.extend_from_slice(self.bytes);
         }
     }
-}
-
-/// Decodes the key if it is in base64, and calls `act` with it and the flags.
-fn with_key(
-    request: &Meta,
-    too_many: &'static [u8],
-    act: impl FnOnce(Key, Result<Flags, &'static [u8]>) -> Done,
-) -> Done {
-    if Keys::new(request.flags).nth(FLAGS_MAX).is_some() {
-        return Err(too_many);
-    }
-    let mut room = [0; 256];
-    let key = Key { bytes: request.key, base64: request.base64 };
-    let key = match request.base64 {
-        false => key,
-        true => Key { bytes: base64::decode(request.key, &mut room).unwrap_or(b""), ..key },
-    };
-    let flags = Flags::read(request.flags, key.bytes.is_empty());
-    act(key, flags)
 }
 
 fn say_number(letter: u8, number: u64, out: &mut Vec<u8>) {
@@ -208,7 +126,7 @@ fn say_number(letter: u8, number: u64, out: &mut Vec<u8>) {
 
 fn say_opaque(flag: &[u8], out: &mut Vec<u8>) -> Result<(), &'static [u8]> {
     if flag.len() > OPAQUE_MAX {
-        return Err(OPAQUE_TOO_LONG);
+        return Err(answers::OPAQUE_TOO_LONG);
     }
     out.push(b' ');
     out.extend_from_slice(flag);
@@ -238,73 +156,96 @@ fn say_miss(status: &[u8], key: &Key, flags: &[u8], out: &mut Vec<u8>) -> Result
 }
 
 fn get(request: &Meta, store: &mut Store, clock: Clock, out: &mut Vec<u8>) -> Done {
-    with_key(request, TOO_MANY_GET_FLAGS, |key, flags| {
-        let flags = flags?;
-        let found = store.find(key.bytes, clock);
-        let created = found.is_none() && flags.vivify.is_some();
-        let place = match found {
-            None if created => store.vivify(key.bytes, clock),
-            None => {
-                count_get(store, &flags, false);
-                say_miss(b"EN", &key, request.flags, out)?;
-                return Ok(Said::Expectedly);
+    let mut room = [0; 256];
+    let key = Key::read(request, &mut room)?;
+    let flags = Flags::read(request.flags).ok_or(answers::INVALID_FLAG)?;
+    let found = store.find(key.bytes, clock);
+    let created = found.is_none() && flags.vivify.is_some();
+    let place = match found {
+        Some(place) => place,
+        None if created => store.vivify(key.bytes, clock),
+        None => {
+            count_get(store, &flags, false);
+            say_miss(b"EN", &key, request.flags, out)?;
+            return Ok(Said::Expectedly);
+        }
+    };
+    say_item(request, &key, &flags, (place, created), store, clock, out)?;
+    if !flags.no_update {
+        store.fetch(place, clock);
+    }
+    count_get(store, &flags, true);
+    Ok(Said::Plainly)
+}
+
+/// Changes the item as the flags say, and answers with it.
+fn say_item(
+    request: &Meta,
+    key: &Key,
+    flags: &Flags,
+    (place, created): (Place, bool),
+    store: &mut Store,
+    clock: Clock,
+    out: &mut Vec<u8>,
+) -> Result<(), &'static [u8]> {
+    let now = store.seconds(clock);
+    let expires = store.expiry(flags.exptime.unwrap_or(0), clock);
+    let vivified = store.expiry(flags.vivify.unwrap_or(0), clock);
+    let recache = store.expiry(flags.recache, clock);
+    let item = store.item_mut(place);
+    say_status(flags, item.value.len(), out);
+    let mut won = false;
+    for flag in Keys::new(request.flags) {
+        match flag[0] {
+            b'T' => item.expires = expires,
+            b'N' if created => {
+                item.expires = vivified;
+                won = true;
             }
-            Some(place) => place,
-        };
-        let now = store.seconds(clock);
-        let expires = store.expiry(flags.exptime.unwrap_or(0), clock);
-        let vivified = store.expiry(flags.vivify.unwrap_or(0), clock);
-        let recache = store.expiry(flags.recache, clock);
-        let item = store.item_mut(place);
-        match flags.value {
-            true => {
-                out.extend_from_slice(b"VA ");
-                out.extend_from_slice(Decimal::new(item.value.len() as u64).as_bytes());
-            }
-            false => out.extend_from_slice(b"HD"),
+            b'R' => won |= !item.token_sent && !created && (1..recache).contains(&item.expires),
+            b's' => say_number(b's', item.value.len() as u64, out),
+            b't' => say_ttl(item.expires, now, out),
+            b'c' => say_number(b'c', item.cas, out),
+            b'f' => say_number(b'f', item.flags.into(), out),
+            b'l' => say_number(b'l', now.wrapping_sub(item.used).into(), out),
+            b'h' => say_number(b'h', item.fetched.into(), out),
+            b'O' => say_opaque(flag, out)?,
+            b'k' => key.say(item.base64, out),
+            _ => {}
         }
-        let mut won = false;
-        for flag in Keys::new(request.flags) {
-            match flag[0] {
-                b'T' => item.expires = expires,
-                b'N' if created => {
-                    item.expires = vivified;
-                    won = true;
-                }
-                b'R' => won |= !item.token_sent && !created && (1..recache).contains(&item.expires),
-                b's' => say_number(b's', item.value.len() as u64, out),
-                b't' => say_ttl(item.expires, now, out),
-                b'c' => say_number(b'c', item.cas, out),
-                b'f' => say_number(b'f', item.flags.into(), out),
-                b'l' => say_number(b'l', now.wrapping_sub(item.used).into(), out),
-                b'h' => say_number(b'h', item.fetched.into(), out),
-                b'O' => say_opaque(flag, out)?,
-                b'k' => key.say(item.base64, out),
-                _ => {}
-            }
-        }
-        if item.token_sent {
-            out.extend_from_slice(b" Z");
-        }
-        if item.stale {
-            out.extend_from_slice(b" X");
-            won |= !item.token_sent;
-        }
-        if won {
-            out.extend_from_slice(b" W");
-            item.token_sent = true;
-        }
+    }
+    if item.token_sent {
+        out.extend_from_slice(b" Z");
+    }
+    if item.stale {
+        out.extend_from_slice(b" X");
+        won |= !item.token_sent;
+    }
+    if won {
+        out.extend_from_slice(b" W");
+        item.token_sent = true;
+    }
+    say_value(flags, &item.value, out);
+    Ok(())
+}
+
+/// The answer's first word and, if it carries the value, its length.
+fn say_status(flags: &Flags, value_len: usize, out: &mut Vec<u8>) {
+    if flags.value {
+        out.extend_from_slice(b"VA ");
+        out.extend_from_slice(Decimal::new(value_len as u64).as_bytes());
+    } else {
+        out.extend_from_slice(b"HD");
+    }
+}
+
+/// The end of the line and, if it is asked for, the value.
+fn say_value(flags: &Flags, value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\r\n");
+    if flags.value {
+        out.extend_from_slice(value);
         out.extend_from_slice(b"\r\n");
-        if flags.value {
-            out.extend_from_slice(&item.value);
-            out.extend_from_slice(b"\r\n");
-        }
-        if !flags.no_update {
-            store.fetch(place, clock);
-        }
-        count_get(store, &flags, true);
-        Ok(Said::Plainly)
-    })
+    }
 }
 
 fn count_get(store: &mut Store, flags: &Flags, hit: bool) {
@@ -320,72 +261,69 @@ fn count_get(store: &mut Store, flags: &Flags, hit: bool) {
 }
 
 fn set(request: &Meta, store: &mut Store, clock: Clock, out: &mut Vec<u8>) -> Done {
-    with_key(request, TOO_MANY_FLAGS, |key, flags| {
-        let flags = flags?;
-        let mode = match (flags.mode, flags.cas) {
-            (0 | b'S' | b'R', Some(_)) => Mode::Cas,
-            (0 | b'S', None) => Mode::Set,
-            (b'R', None) => Mode::Replace,
-            (b'E', _) => Mode::Add,
-            (b'A', _) => Mode::Append,
-            (b'P', _) => Mode::Prepend,
-            _ => return Err(BAD_SET_MODE),
-        };
-        if Keys::new(request.flags).any(|flag| flag[0] == b'O' && flag.len() > OPAQUE_MAX) {
-            return Err(OPAQUE_TOO_LONG);
+    let mut room = [0; 256];
+    let key = Key::read(request, &mut room)?;
+    let flags = Flags::read(request.flags).ok_or(answers::INVALID_FLAG)?;
+    let mode = match (flags.mode, flags.cas) {
+        (0 | b'S' | b'R', Some(_)) => Mode::Cas,
+        (0 | b'S', None) => Mode::Set,
+        (b'R', None) => Mode::Replace,
+        (b'E', _) => Mode::Add,
+        (b'A', _) => Mode::Append,
+        (b'P', _) => Mode::Prepend,
+        _ => return Err(answers::BAD_MODE),
+    };
+    let put = Put {
+        mode,
+        key: key.bytes,
+        value: request.value,
+        flags: flags.client_flags,
+        exptime: flags.exptime.unwrap_or(0),
+        cas: flags.cas.unwrap_or(0),
+        base64: key.base64,
+        stale: flags.stale,
+    };
+    let outcome = store.put(&put, clock).map_err(|why| {
+        store.unlink(key.bytes, clock);
+        no_room(why)
+    })?;
+    let (status, cas) = match outcome {
+        Outcome::Stored(cas) => (b"HD", cas),
+        Outcome::NotStored => (b"NS", 0),
+        Outcome::Exists => (b"EX", 0),
+        Outcome::NotFound => (b"NF", 0),
+    };
+    out.extend_from_slice(status);
+    for flag in Keys::new(request.flags) {
+        match flag[0] {
+            b'O' => say_opaque(flag, out)?,
+            b'k' => key.say(key.base64, out),
+            b'c' => say_number(b'c', cas, out),
+            _ => {}
         }
-        let put = Put {
-            mode,
-            key: key.bytes,
-            value: request.value,
-            flags: flags.client_flags,
-            exptime: flags.exptime.unwrap_or(0),
-            cas: flags.cas.unwrap_or(0),
-            base64: key.base64,
-            stale: flags.stale,
-        };
-        let outcome = store.put(&put, clock).map_err(|why| {
-            store.unlink(key.bytes, clock);
-            no_room(why)
-        })?;
-        let (status, cas) = match outcome {
-            Outcome::Stored(cas) => (b"HD", cas),
-            Outcome::NotStored => (b"NS", 0),
-            Outcome::Exists => (b"EX", 0),
-            Outcome::NotFound => (b"NF", 0),
-        };
-        out.extend_from_slice(status);
-        for flag in Keys::new(request.flags) {
-            match flag[0] {
-                b'O' => say_opaque(flag, out)?,
-                b'k' => key.say(key.base64, out),
-                b'c' => say_number(b'c', cas, out),
-                _ => {}
-            }
-        }
-        out.extend_from_slice(b"\r\n");
-        Ok(if status == b"HD" { Said::Expectedly } else { Said::Plainly })
-    })
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok(if status == b"HD" { Said::Expectedly } else { Said::Plainly })
 }
 
 fn delete(request: &Meta, store: &mut Store, clock: Clock, out: &mut Vec<u8>) -> Done {
-    with_key(request, TOO_MANY_FLAGS, |key, flags| {
-        let flags = flags.map_err(|_| BAD_FLAG)?;
-        let start = out.len();
-        // The opaque is looked at before anything is deleted.
-        say_miss(b"HD", &key, request.flags, out)?;
-        let deleted = match flags.stale {
-            true => store.mark_stale(key.bytes, flags.cas, flags.exptime, clock),
-            false => store.delete(key.bytes, flags.cas, clock),
-        };
-        let status = match deleted {
-            Deleted::Done => return Ok(Said::Expectedly),
-            Deleted::NotFound => b"NF",
-            Deleted::Exists => b"EX",
-        };
-        out[start..start + 2].copy_from_slice(status);
-        Ok(Said::Plainly)
-    })
+    let mut room = [0; 256];
+    let key = Key::read(request, &mut room)?;
+    let flags = Flags::read(request.flags).ok_or(answers::INVALID_OR_DUPLICATE_FLAG)?;
+    let start = out.len();
+    // The opaque is looked at before anything is deleted.
+    say_miss(b"HD", &key, request.flags, out)?;
+    let deleted = match flags.stale {
+        true => store.mark_stale(key.bytes, flags.cas, flags.exptime, clock),
+        false => store.delete(key.bytes, flags.cas, clock),
+    };
+    let status = match deleted {
+        Deleted::Done => return Ok(Said::Expectedly),
+        Deleted::NotFound => b"NF",
+        Deleted::Exists => b"EX",
+    };
+    out[start..start + 2].copy_from_slice(status);
+    Ok(Said::Plainly)
 }
 
 /// A number after it was changed, or created.
@@ -400,34 +338,33 @@ struct Number {
 }
 
 fn arithmetic(request: &Meta, store: &mut Store, clock: Clock, out: &mut Vec<u8>) -> Done {
-    with_key(request, TOO_MANY_FLAGS, |key, flags| {
-        let flags = flags.map_err(|_| BAD_FLAG)?;
-        let decrement = match flags.mode {
-            0 | b'I' | b'+' => false,
-            b'D' | b'-' => true,
-            _ => return Err(BAD_ARITHMETIC_MODE),
-        };
-        let delta = flags.delta.unwrap_or(1);
-        let number = match store.arithmetic(key.bytes, decrement, delta, flags.cas.unwrap_or(0), clock) {
-            Delta::Done { value, cas, expires, in_place } => {
-                Number { value: Decimal::new(value), cas, expires, created: false, in_place }
-            }
-            Delta::NotFound if flags.vivify.is_some() => create_number(&key, flags.initial, store, clock)?,
-            Delta::NotFound => {
-                say_miss(b"NF", &key, request.flags, out)?;
-                return Ok(Said::Plainly);
-            }
-            Delta::Exists => {
-                say_miss(b"EX", &key, request.flags, out)?;
-                return Ok(Said::Plainly);
-            }
-            Delta::NonNumeric => return Err(NON_NUMERIC),
-            Delta::OutOfMemory => return Err(NO_MEMORY),
-        };
-        let created = number.created;
-        say_number_item(request, &key, &flags, number, store, clock, out)?;
-        Ok(if created { Said::Plainly } else { Said::Expectedly })
-    })
+    let mut room = [0; 256];
+    let key = Key::read(request, &mut room)?;
+    let flags = Flags::read(request.flags).ok_or(answers::INVALID_OR_DUPLICATE_FLAG)?;
+    let decrement = match flags.mode {
+        0 | b'I' | b'+' => false,
+        b'D' | b'-' => true,
+        _ => return Err(BAD_ARITHMETIC_MODE),
+    };
+    let delta = flags.delta.unwrap_or(1);
+    let number = match store.arithmetic(key.bytes, decrement, delta, flags.cas.unwrap_or(0), clock) {
+        Delta::Done { value, cas, expires, in_place } => {
+            Number { value: Decimal::new(value), cas, expires, created: false, in_place }
+        }
+        Delta::NotFound if flags.vivify.is_some() => create_number(&key, flags.initial, store, clock)?,
+        Delta::NotFound => {
+            say_miss(b"NF", &key, request.flags, out)?;
+            return Ok(Said::Plainly);
+        }
+        Delta::Exists => {
+            say_miss(b"EX", &key, request.flags, out)?;
+            return Ok(Said::Plainly);
+        }
+        Delta::NonNumeric => return Err(NON_NUMERIC),
+        Delta::OutOfMemory => return Err(NO_MEMORY),
+    };
+    say_number_item(request, &key, &flags, &number, store, clock, out)?;
+    Ok(if number.created { Said::Plainly } else { Said::Expectedly })
 }
 
 fn create_number(key: &Key, initial: u64, store: &mut Store, clock: Clock) -> Result<Number, &'static [u8]> {
@@ -452,57 +389,43 @@ fn say_number_item(
     request: &Meta,
     key: &Key,
     flags: &Flags,
-    number: Number,
+    number: &Number,
     store: &mut Store,
     clock: Clock,
     out: &mut Vec<u8>,
 ) -> Result<(), &'static [u8]> {
-    let Number { value, cas, mut expires, created, in_place } = number;
-    let digits = value.as_bytes();
-    match flags.value {
-        true => {
-            out.extend_from_slice(b"VA ");
-            out.extend_from_slice(Decimal::new(digits.len() as u64).as_bytes());
-        }
-        false => out.extend_from_slice(b"HD"),
-    }
-    let now = store.seconds(clock);
+    let digits = number.value.as_bytes();
+    say_status(flags, digits.len(), out);
+    let mut expires = number.expires;
     // One after the other, so that an error in the middle leaves done what stood before it.
     for flag in Keys::new(request.flags) {
         let new_expiry = match flag[0] {
             b'T' => flags.exptime,
-            b'N' if created => flags.vivify,
+            b'N' if number.created => flags.vivify,
             _ => None,
         };
         if let Some(exptime) = new_expiry {
             expires = store.expiry(exptime, clock);
-            if let Some(place) = store.find(key.bytes, clock).filter(|_| in_place) {
-                store.item_mut(place).expires = expires;
+            if number.in_place {
+                store.set_expiry(key.bytes, expires);
             }
         }
         match flag[0] {
-            b'c' => say_number(b'c', cas, out),
-            b't' => say_ttl(expires, now, out),
+            b'c' => say_number(b'c', number.cas, out),
+            b't' => say_ttl(expires, store.seconds(clock), out),
             b'O' => say_opaque(flag, out)?,
             b'k' => key.say(key.base64, out),
             _ => {}
         }
     }
-    out.extend_from_slice(b"\r\n");
-    if flags.value {
-        out.extend_from_slice(digits);
-        out.extend_from_slice(b"\r\n");
-    }
+    say_value(flags, digits, out);
     Ok(())
 }
 
 /// `me`: an item's inside.
 fn debug(request: &Meta, store: &mut Store, clock: Clock, out: &mut Vec<u8>) -> Done {
     let mut room = [0; 256];
-    let key = match request.base64 {
-        false => request.key,
-        true => base64::decode(request.key, &mut room).ok_or(answers::BAD_FORMAT)?,
-    };
+    let key = Key::read(request, &mut room).map_err(|_| answers::BAD_FORMAT)?.bytes;
     store.counters.cmd_meta += 1;
     let Some(place) = store.find(key, clock) else {
         out.extend_from_slice(b"EN\r\n");
@@ -512,7 +435,7 @@ fn debug(request: &Meta, store: &mut Store, clock: Clock, out: &mut Vec<u8>) -> 
     let item = store.item(place);
     out.extend_from_slice(b"ME ");
     match item.base64 {
-        true => base64::encode(key, out),
+        true => encode(key, out),
         false => out.extend_from_slice(key),
     }
     let expires = if item.expires == 0 { -1 } else { now.wrapping_sub(item.expires) as i32 };

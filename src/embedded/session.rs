@@ -13,6 +13,7 @@
 use super::binary;
 use super::store::{Clock, Store};
 use super::text::{self, After, RestOfGet};
+use crate::protocol::base64;
 use crate::protocol::binary::{self as bin, REQUEST_MAGIC};
 use crate::protocol::text::{self as txt, ParserLimits, Partial};
 
@@ -174,7 +175,9 @@ impl Session {
             },
             txt::Step::Refused(refusal) => {
                 if let Some(key) = refusal.unlink {
-                    store.unlink(key, clock);
+                    let mut room = [0; 256];
+                    let key = if refusal.unlink_base64 { base64::decode(key, &mut room) } else { Some(key) };
+                    store.unlink(key.unwrap_or_default(), clock);
                 }
                 self.refused(refusal.answer, refusal.consumed, refusal.swallow, refusal.close, out)
             }

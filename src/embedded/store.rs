@@ -446,6 +446,13 @@ impl Store {
         }
     }
 
+    /// Sets when an item expires, in seconds of the store's own clock; one that is there, even if its time is over.
+    pub(super) fn set_expiry(&mut self, key: &[u8], expires: u32) {
+        if let Some(place) = self.table.find(key) {
+            self.table.item_mut(place).expires = expires;
+        }
+    }
+
     /// Puts an empty item where there is none (`mg N`).
     pub(super) fn vivify(&mut self, key: &[u8], clock: Clock) -> Place {
         self.link_new(key, Item::default(), clock)
