@@ -40,8 +40,8 @@ pub fn run(config: &Config) -> Result<(), String> {
     let embedded = start_embedded(config)?;
     let addresses = backend_addresses(config, &embedded);
     let (control, workers) = start_workers(config, max_conns, addresses)?;
-    let (acceptor, stop) =
-        Acceptor::new(listeners, control.clone(), max_conns).map_err(|error| format!("accepting: {error}"))?;
+    let (acceptor, stop) = Acceptor::new(listeners, control.clone(), max_conns)
+        .map_err(|error| format!("accepting: {error}"))?;
     let accepting = spawn("acceptor", move || acceptor.run())?;
     announce(config, &bound, !embedded.is_empty());
     wait_for_end(signals, &control, config);
@@ -98,8 +98,11 @@ fn start_workers(
 }
 
 fn settings(config: &Config, max_conns: usize) -> Settings {
-    let servers: Vec<Server> =
-        config.backends.iter().map(|Backend { name, weight, .. }| Server { name: name.clone(), weight: *weight }).collect();
+    let servers: Vec<Server> = config
+        .backends
+        .iter()
+        .map(|Backend { name, weight, .. }| Server { name: name.clone(), weight: *weight })
+        .collect();
     let backend = |backend: &Backend| BackendSettings {
         name: backend.name.clone(),
         by_name: matches!(backend.address, Address::Host { .. }),
@@ -125,7 +128,8 @@ fn settings(config: &Config, max_conns: usize) -> Settings {
 }
 
 fn start_embedded(config: &Config) -> Result<Vec<(usize, EmbeddedBackend)>, String> {
-    let wanted = config.backends.iter().enumerate().filter(|(_, backend)| backend.address == Address::Embedded);
+    let wanted =
+        config.backends.iter().enumerate().filter(|(_, backend)| backend.address == Address::Embedded);
     wanted
         .map(|(index, backend)| {
             let started = EmbeddedBackend::start(&backend.name);
@@ -169,7 +173,9 @@ fn announce(config: &Config, bound: &[Listen], embedded: bool) {
     let names: Vec<&str> = config.backends.iter().map(|backend| &backend.name[..]).collect();
     log::info!("{} workers in front of {}", config.threads, names.join(", "));
     if embedded {
-        log::warn!("embedded backends keep their items in this process: for trials and tests, not for production");
+        log::warn!(
+            "embedded backends keep their items in this process: for trials and tests, not for production"
+        );
         if let Some(Listen::Tcp { port, .. }) = bound.iter().find(|at| matches!(at, Listen::Tcp { .. })) {
             println!("Try it:");
             println!(
@@ -203,10 +209,7 @@ fn remove_sockets(bound: &[Listen]) {
     }
 }
 
-fn spawn(
-    name: &str,
-    body: impl FnOnce() -> std::io::Result<()> + Send + 'static,
-) -> Result<Worker, String> {
+fn spawn(name: &str, body: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> Result<Worker, String> {
     thread::Builder::new().name(name.to_string()).spawn(body).map_err(|error| format!("{name}: {error}"))
 }
 

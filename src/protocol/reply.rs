@@ -193,7 +193,10 @@ mod tests {
         assert_eq!(values(whole, LIMITS), Frame::Value { line: 13, total: 18 });
         assert_eq!(values(&whole[18..], LIMITS), Frame::End { total: 5 });
         for cut in 0..18 {
-            assert!(matches!(values(&whole[..cut], LIMITS), Frame::Partial { total } if total > cut), "cut {cut}");
+            assert!(
+                matches!(values(&whole[..cut], LIMITS), Frame::Partial { total } if total > cut),
+                "cut {cut}"
+            );
         }
         assert_eq!(values(&whole[..15], LIMITS), Frame::Partial { total: 18 });
         assert_eq!(value_key(whole), b"k");

@@ -17,7 +17,11 @@ impl Proxy {
     pub(super) fn take_binary(&mut self, conn: ConnId, input: &[u8], backing: Option<&Bytes>) -> Taken {
         match binary::parse(input, self.settings.limits.value_max) {
             Step::Request(request, length) => {
-                if self.take_binary_request(conn, &request, backing) { Taken::Frame(length) } else { Taken::Ended }
+                if self.take_binary_request(conn, &request, backing) {
+                    Taken::Frame(length)
+                } else {
+                    Taken::Ended
+                }
             }
             Step::Partial { total } => Taken::Partial(Progress { scanned: 0, needed: total }),
             Step::Refused(refusal) => {
@@ -66,10 +70,17 @@ impl Proxy {
         let backend = self.settings.placement.owner(request.key);
         let expect = Expect::Binary { opcode: request.opcode, opaque: request.opaque, tag: 0 };
         let moved_min = self.settings.limits.moved_min;
-        self.queue_or_fail(backend, LinkProtocol::Binary, Target::Slot(conn, slot), expect, &[], |out, tag| {
-            compose::binary_head(out, request, answering, tag);
-            Value::bare(request.value, backing, moved_min)
-        });
+        self.queue_or_fail(
+            backend,
+            LinkProtocol::Binary,
+            Target::Slot(conn, slot),
+            expect,
+            &[],
+            |out, tag| {
+                compose::binary_head(out, request, answering, tag);
+                Value::bare(request.value, backing, moved_min)
+            },
+        );
     }
 
     /// As [`Self::unlink_then_answer`], on the link that the client's other requests take.
@@ -79,10 +90,17 @@ impl Proxy {
         let (opcode, opaque) = (answer[1], [answer[12], answer[13], answer[14], answer[15]]);
         let expect = Expect::BinaryUnlinked { opcode, opaque, tag: 0 };
         let delete = Request { opcode: opcode::DELETE, opaque: [0; 4], cas: 0, extras: &[], key, value: &[] };
-        self.queue_or_fail(backend, LinkProtocol::Binary, Target::Slot(conn, slot), expect, &[], |out, tag| {
-            compose::binary_head(out, &delete, opcode::DELETE, tag);
-            Value::None
-        });
+        self.queue_or_fail(
+            backend,
+            LinkProtocol::Binary,
+            Target::Slot(conn, slot),
+            expect,
+            &[],
+            |out, tag| {
+                compose::binary_head(out, &delete, opcode::DELETE, tag);
+                Value::None
+            },
+        );
     }
 }
 

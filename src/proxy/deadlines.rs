@@ -31,7 +31,9 @@ impl Proxy {
         let timeout = self.settings.timeout;
         let Some(link) = self.link(conn) else { return };
         match link.state {
-            LinkState::Resolving if now >= link.attempt_deadline => self.lose_link(conn, Why::ConnectTimedOut),
+            LinkState::Resolving if now >= link.attempt_deadline => {
+                self.lose_link(conn, Why::ConnectTimedOut)
+            }
             LinkState::Connecting if now >= link.attempt_deadline => {
                 self.connect_failed(conn, Why::ConnectTimedOut);
             }
@@ -63,7 +65,8 @@ impl Proxy {
                 link.marked = now;
             }
             let (backend, silent) = (link.backend, now >= link.heard + timeout);
-            let before: usize = link.pipeline.iter().take(marks).map(|pending| pending.key_bytes as usize).sum();
+            let before: usize =
+                link.pipeline.iter().take(marks).map(|pending| pending.key_bytes as usize).sum();
             let key = link.keys.peek(before, expired.key_bytes as usize);
             self.counters.timeouts += u64::from(expired.target != Target::Greeting);
             if silent {

@@ -213,7 +213,8 @@ impl Fanout {
         let mut next = vec![(0, 0); self.parts.len()];
         for index in self.window.clone() {
             let backend = self.asked[index].backend;
-            let place = self.parts.iter().position(|part| part.backend == backend).expect("each key has a part");
+            let place =
+                self.parts.iter().position(|part| part.backend == backend).expect("each key has a part");
             let (part, (value, start)) = (&self.parts[place], &mut next[place]);
             if stop_at_failure && part.failed.is_some() {
                 break;

@@ -238,7 +238,9 @@ impl Proxy {
         let Some(link) = self.links.get_mut(conn.index(), conn.generation()) else { return };
         let offset = link.queued;
         link.queued += rest.outbox.len() as u64;
-        link.pipeline.extend(rest.pipeline.into_iter().map(|pending| Pending { start: pending.start + offset, ..pending }));
+        link.pipeline.extend(
+            rest.pipeline.into_iter().map(|pending| Pending { start: pending.start + offset, ..pending }),
+        );
         link.keys = rest.keys;
         link.next_opaque = link.next_opaque.max(rest.next_opaque);
         link.outbox.append(rest.outbox, &mut self.spare);
@@ -272,8 +274,14 @@ impl Proxy {
                 Expect::Version
             }
             LinkProtocol::Binary => {
-                let version =
-                    Request { opcode: opcode::VERSION, opaque: [0; 4], cas: 0, extras: &[], key: &[], value: &[] };
+                let version = Request {
+                    opcode: opcode::VERSION,
+                    opaque: [0; 4],
+                    cas: 0,
+                    extras: &[],
+                    key: &[],
+                    value: &[],
+                };
                 compose::binary_head(tail, &version, opcode::VERSION, link.next_opaque);
                 link.next_opaque += 1;
                 Expect::BinaryVersion { tag: link.next_opaque - 1 }
@@ -281,7 +289,13 @@ impl Proxy {
         };
         let deadline = Time::NEVER;
         link.queued = link.outbox.len() as u64;
-        link.pipeline.push_back(Pending { target: Target::Greeting, expect, deadline, start: 0, key_bytes: 0 });
+        link.pipeline.push_back(Pending {
+            target: Target::Greeting,
+            expect,
+            deadline,
+            start: 0,
+            key_bytes: 0,
+        });
     }
 }
 

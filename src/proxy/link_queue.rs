@@ -41,7 +41,9 @@ impl<'a> Value<'a> {
 
     fn of(value: &'a [u8], backing: Option<&Bytes>, moved_min: usize, line: bool) -> Self {
         match backing {
-            Some(backing) if value.len() >= moved_min => Value::Moved { value: backing.slice_ref(value), line },
+            Some(backing) if value.len() >= moved_min => {
+                Value::Moved { value: backing.slice_ref(value), line }
+            }
             _ => Value::Copied { value, line },
         }
     }
@@ -109,8 +111,13 @@ impl Proxy {
         if link.pipeline.is_empty() {
             link.heard = self.now;
         }
-        let pending =
-            Pending { target, expect: expect.tagged(tag), deadline, start: link.queued, key_bytes: key.len() as u32 };
+        let pending = Pending {
+            target,
+            expect: expect.tagged(tag),
+            deadline,
+            start: link.queued,
+            key_bytes: key.len() as u32,
+        };
         link.pipeline.push_back(pending);
         link.queued += (link.outbox.len() - before) as u64;
         if !link.dirty {
@@ -156,7 +163,9 @@ impl Expect {
     fn tagged(self, new: u32) -> Self {
         match self {
             Expect::Binary { opcode, opaque, .. } => Expect::Binary { opcode, opaque, tag: new },
-            Expect::BinaryUnlinked { opcode, opaque, .. } => Expect::BinaryUnlinked { opcode, opaque, tag: new },
+            Expect::BinaryUnlinked { opcode, opaque, .. } => {
+                Expect::BinaryUnlinked { opcode, opaque, tag: new }
+            }
             Expect::BinaryVersion { .. } => Expect::BinaryVersion { tag: new },
             other => other,
         }

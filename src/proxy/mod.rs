@@ -243,7 +243,8 @@ impl Handler for Proxy {
     fn handle_message(&mut self, message: Message) {
         match message {
             Message::CountersWanted { worker, ticket } => {
-                let message = Message::Counters { worker: self.worker, ticket, report: Box::new(self.report()) };
+                let message =
+                    Message::Counters { worker: self.worker, ticket, report: Box::new(self.report()) };
                 self.actions.push_back(Action::Tell { worker, message });
             }
             Message::Counters { worker, ticket, report } => self.take_report(worker, ticket, *report),

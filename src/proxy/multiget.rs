@@ -172,7 +172,8 @@ impl Proxy {
         let Some(mut fanout) = self.take_fanout(id) else { return };
         let (conn, slot) = (fanout.client, fanout.slot);
         let room = self.settings.limits.client_unread_max;
-        let Some(client) = self.clients.get_mut(conn.index(), conn.generation()).filter(|client| !client.closed)
+        let Some(client) =
+            self.clients.get_mut(conn.index(), conn.generation()).filter(|client| !client.closed)
         else {
             self.fanouts.remove(id.0 as usize, id.1);
             return;
@@ -235,7 +236,12 @@ impl Proxy {
     }
 
     /// Puts the read back and says true, or ends it and says false.
-    fn put_or_end(&mut self, id: FanoutId, fanout: Box<Fanout>, goes_on: impl FnOnce(&Fanout) -> bool) -> bool {
+    fn put_or_end(
+        &mut self,
+        id: FanoutId,
+        fanout: Box<Fanout>,
+        goes_on: impl FnOnce(&Fanout) -> bool,
+    ) -> bool {
         if goes_on(&fanout) {
             self.put_fanout(id, fanout);
             true

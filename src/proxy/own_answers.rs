@@ -148,7 +148,8 @@ impl Proxy {
 
     fn reset_counters(&mut self) {
         let (current, total) = (self.counters.curr_connections, self.counters.total_connections);
-        self.counters = Counters { curr_connections: current, total_connections: total, ..Counters::default() };
+        self.counters =
+            Counters { curr_connections: current, total_connections: total, ..Counters::default() };
     }
 
     fn ask_counters(&mut self, conn: ConnId, form: Form) {
@@ -198,7 +199,9 @@ impl Proxy {
         for (worker, report) in reports.iter().enumerate() {
             match report {
                 Some(report) => {
-                    report.counters.each(|name, value| line(&format!("worker:{worker}:{name}"), value.to_string()));
+                    report
+                        .counters
+                        .each(|name, value| line(&format!("worker:{worker}:{name}"), value.to_string()));
                 }
                 None => line(&format!("worker:{worker}:state"), "did not report in time".to_string()),
             }
@@ -206,13 +209,16 @@ impl Proxy {
         for (index, backend) in self.settings.backends.iter().enumerate() {
             let views: Vec<&BackendReport> =
                 reports.iter().flatten().filter_map(|report| report.backends.get(index)).collect();
-            self.backend_lines(index, &views, |name, value| line(&format!("backend:{}:{name}", backend.name), value));
+            self.backend_lines(index, &views, |name, value| {
+                line(&format!("backend:{}:{name}", backend.name), value)
+            });
         }
         lines
     }
 
     fn backend_lines(&self, index: usize, views: &[&BackendReport], mut line: impl FnMut(&str, String)) {
-        let sum = |field: fn(&BackendReport) -> u64| views.iter().map(|view| field(view)).sum::<u64>().to_string();
+        let sum =
+            |field: fn(&BackendReport) -> u64| views.iter().map(|view| field(view)).sum::<u64>().to_string();
         let state = if views.iter().any(|view| view.down) {
             "down"
         } else if views.iter().any(|view| view.up) {

@@ -218,7 +218,14 @@ impl Proxy {
             && fanout.take_value(usize::from(part), reply::value_key(frame), frame)
     }
 
-    fn take_line(&mut self, conn: ConnId, pending: Pending, verb: LineVerb, quiet: bool, line: &[u8]) -> Reply {
+    fn take_line(
+        &mut self,
+        conn: ConnId,
+        pending: Pending,
+        verb: LineVerb,
+        quiet: bool,
+        line: &[u8],
+    ) -> Reply {
         self.count_line(verb, line);
         self.pop_head(conn, &pending);
         if let Target::Broadcast(index, generation) = pending.target {
@@ -329,7 +336,9 @@ impl Proxy {
             return Reply::Broken;
         }
         match pending.expect {
-            Expect::BinaryVersion { .. } => return self.take_version(conn, &input[HEADER_BYTES..total], total),
+            Expect::BinaryVersion { .. } => {
+                return self.take_version(conn, &input[HEADER_BYTES..total], total);
+            }
             Expect::BinaryUnlinked { opcode, opaque, .. } => {
                 self.pop_head(conn, &pending);
                 let answer = match header.status {

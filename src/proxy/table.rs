@@ -65,7 +65,9 @@ impl<T> Table<T> {
 
     /// Index and generation of every value.
     pub(super) fn ids(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
-        let taken = |(index, entry): (usize, &Entry<T>)| entry.value.is_some().then_some((index as u32, entry.generation));
+        let taken = |(index, entry): (usize, &Entry<T>)| {
+            entry.value.is_some().then_some((index as u32, entry.generation))
+        };
         self.entries.iter().enumerate().filter_map(taken)
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::io::ConnId;
 use crate::protocol::compose;
 use crate::protocol::meta::{Meta, MetaVerb};
-use crate::protocol::text::{self, Request, Step, Store, StoreVerb};
+use crate::protocol::text::{self, Request, Step, Store};
 
 use super::Proxy;
 use super::client::{Refused, Taken};
@@ -26,7 +26,11 @@ impl Proxy {
     ) -> Taken {
         match text::parse(input, scanned, &self.parser_limits) {
             Step::Request(request, length) => {
-                if self.take_text_request(conn, request, backing) { Taken::Frame(length) } else { Taken::Ended }
+                if self.take_text_request(conn, request, backing) {
+                    Taken::Frame(length)
+                } else {
+                    Taken::Ended
+                }
             }
             Step::Partial(partial) => Taken::Partial(partial.into()),
             Step::Refused(refusal) if refusal.close && refusal.answer.is_empty() => Taken::Ended,
@@ -47,7 +51,9 @@ impl Proxy {
         match request {
             Request::Get { with_cas, key } => self.get(conn, with_cas, key),
             Request::GetMany { with_cas, keys } => self.read_many(conn, Read::Get { with_cas }, keys),
-            Request::Gat { with_cas, exptime, keys } => self.read_many(conn, Read::Gat { with_cas, exptime }, keys),
+            Request::Gat { with_cas, exptime, keys } => {
+                self.read_many(conn, Read::Gat { with_cas, exptime }, keys)
+            }
             Request::Store(store) => self.store(conn, &store, backing),
             Request::Arithmetic { decrement, key, delta, noreply } => {
                 let verb = if decrement { LineVerb::Decrement } else { LineVerb::Increment };
@@ -159,8 +165,3 @@ impl Proxy {
 
 /// The one text refusal that unlinks.
 pub(super) const TOO_LARGE: &[u8] = b"SERVER_ERROR object too large for cache\r\n";
-
-/// Storage commands with a token: their answers are counted apart.
-pub(super) fn is_cas(verb: StoreVerb) -> bool {
-    verb == StoreVerb::Cas
-}
