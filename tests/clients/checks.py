@@ -1,4 +1,4 @@
-"""Counted assertions and the frame of a client program: `program.py HOST:PORT`.
+"""Counted assertions and the frame of a client program: `program.py HOST:PORT`, of an empty server.
 
 A program is a list of sections, functions that take `(check, host, port)`. The first failure ends
 it with exit status 1 and says what was expected, what came, and in which section.

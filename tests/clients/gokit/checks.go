@@ -24,7 +24,7 @@ type Section struct {
 	Run  func(check *Checks, address string)
 }
 
-// Main runs the sections against the server named on the command line, HOST:PORT.
+// Main runs the sections against the server named on the command line, HOST:PORT, which is empty.
 func Main(program string, sections []Section) {
 	if len(os.Args) != 2 {
 		fmt.Fprintf(os.Stderr, "usage: %s HOST:PORT\n", program)
