@@ -157,7 +157,7 @@ mod tests {
     fn contents(outbox: &Outbox, skip: usize) -> Vec<u8> {
         let mut slices = [IoSlice::new(&[]); 16];
         let filled = outbox.slices(skip, &mut slices);
-        slices[..filled].concat()
+        slices[..filled].iter().flat_map(|slice| slice.iter().copied()).collect()
     }
 
     fn mixed(spare: &mut Spare) -> Outbox {
