@@ -53,9 +53,10 @@ pub struct MioIo {
     scratch: Box<[u8]>,
     /// What became of submitted actions, to be told at the next poll.
     completions: VecDeque<Completion>,
-    /// Connections that may have more to read than was read.
-    readable: VecDeque<ConnId>,
-    ready: Vec<Ready>,
+    /// Connections to be looked at in the next tick, each once.
+    ready: Vec<ConnId>,
+    /// Those of the present tick; empty between ticks.
+    looked_at: Vec<ConnId>,
     now: Time,
 }
 
@@ -67,10 +68,16 @@ struct Conn {
     sending: Option<Box<Sending>>,
     connecting: bool,
     paused: bool,
-    /// Something came while it was paused.
-    unread: bool,
+    /// There may be something to read. Edges come once, so this stays until a read has found nothing.
+    readable: bool,
+    /// There is room to write, and nobody has tried it.
+    writable: bool,
+    /// The other side has ended or broken the connection: read until that is seen.
+    hangup: bool,
     /// Nothing more will be read: end of file, or failure.
     ended: bool,
+    /// It stands in the list of what is ready.
+    listed: bool,
 }
 
 /// A connected stream, whichever its family.
@@ -92,15 +99,6 @@ enum Completion {
     Closed(ConnId),
 }
 
-#[derive(Clone, Copy)]
-struct Ready {
-    id: ConnId,
-    readable: bool,
-    writable: bool,
-    /// The other side has ended or broken the connection: read until that is seen.
-    ended: bool,
-}
-
 impl MioIo {
     /// An engine whose mailbox is `handle`'s.
     ///
@@ -118,15 +116,14 @@ impl MioIo {
             links: Vec::new(),
             scratch: vec![0; READ_BYTES].into_boxed_slice(),
             completions: VecDeque::new(),
-            readable: VecDeque::new(),
             ready: Vec::new(),
+            looked_at: Vec::new(),
             now: Time::default(),
         })
     }
 
     fn conn(&mut self, id: ConnId) -> Option<&mut Conn> {
-        let table = if id.is_link() { &mut self.links } else { &mut self.clients };
-        table.get_mut(id.index())?.as_mut().filter(|conn| conn.id == id)
+        find(&mut self.clients, &mut self.links, id)
     }
 
     fn insert(&mut self, id: ConnId, mut socket: Socket, connecting: bool) -> io::Result<()> {
@@ -136,7 +133,18 @@ impl MioIo {
             Socket::Tcp(stream) => self.poll.registry().register(stream, token, interest)?,
             Socket::Unix(stream) => self.poll.registry().register(stream, token, interest)?,
         }
-        let conn = Conn { id, socket, sending: None, connecting, paused: false, unread: false, ended: false };
+        let conn = Conn {
+            id,
+            socket,
+            sending: None,
+            connecting,
+            paused: false,
+            readable: false,
+            writable: false,
+            hangup: false,
+            ended: false,
+            listed: false,
+        };
         let table = if id.is_link() { &mut self.links } else { &mut self.clients };
         if table.len() <= id.index() {
             table.resize_with(id.index() + 1, || None);
@@ -187,42 +195,53 @@ impl MioIo {
         }
     }
 
-    fn handle_ready<H: Handler>(&mut self, ready: Ready, handler: &mut H) {
-        let Some(conn) = self.conn(ready.id) else { return };
+    /// Enters what the kernel has told into the connections, and lists them. True if there is mail.
+    fn note_events(&mut self) -> bool {
+        let MioIo { events, clients, links, ready, .. } = self;
+        let mut mail = false;
+        for event in &*events {
+            if event.token() == MAILBOX {
+                mail = true;
+                continue;
+            }
+            let id = ConnId::from_bits(event.token().0 as u64);
+            let Some(conn) = find(clients, links, id) else { continue };
+            conn.readable |= event.is_readable();
+            conn.writable |= event.is_writable();
+            conn.hangup |= event.is_read_closed() || event.is_error();
+            conn.list(ready);
+        }
+        mail
+    }
+
+    fn handle_ready<H: Handler>(&mut self, id: ConnId, handler: &mut H) {
+        let Some(conn) = self.conn(id) else { return };
+        conn.listed = false;
         if conn.connecting {
-            if !(ready.writable || ready.ended) {
+            if !(conn.writable || conn.hangup) {
                 return;
             }
             match connect_result(&conn.socket) {
                 Ok(true) => {
                     conn.connecting = false;
-                    handler.handle_connected(ready.id);
+                    handler.handle_connected(id);
                 }
                 Ok(false) => return,
                 Err(failure) => {
                     conn.ended = true;
-                    return handler.handle_failed(ready.id, failure);
+                    return handler.handle_failed(id, failure);
                 }
             }
         }
-        if ready.readable || ready.ended {
-            self.read(ready.id, ready.ended, handler);
-        }
-        if ready.writable {
-            self.go_on_writing(ready.id, handler);
-        }
+        self.read(id, handler);
+        self.go_on_writing(id, handler);
     }
 
     /// Reads what is there, within a tick's share.
-    fn read<H: Handler>(&mut self, id: ConnId, to_the_end: bool, handler: &mut H) {
+    fn read<H: Handler>(&mut self, id: ConnId, handler: &mut H) {
+        let Some(conn) = find(&mut self.clients, &mut self.links, id) else { return };
         for _ in 0..READS_PER_TICK {
-            let table = if id.is_link() { &mut self.links } else { &mut self.clients };
-            let Some(Some(conn)) = table.get_mut(id.index()) else { return };
-            if conn.id != id || conn.ended {
-                return;
-            }
-            if conn.paused {
-                conn.unread = true;
+            if conn.paused || conn.ended || !(conn.readable || conn.hangup) {
                 return;
             }
             match conn.socket.read(&mut self.scratch) {
@@ -231,33 +250,32 @@ impl MioIo {
                     return handler.handle_eof(id);
                 }
                 Ok(length) => {
+                    conn.readable = length == self.scratch.len();
                     handler.handle_received(id, &self.scratch[..length]);
-                    if length < self.scratch.len() && !to_the_end {
-                        return;
-                    }
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    conn.readable = false;
+                    conn.hangup = false;
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => {
-                    conn.ended = true;
-                    return handler.handle_failed(id, Failure::Reset);
-                }
+                Err(_) => return conn.fail(handler),
             }
         }
-        self.readable.push_back(id);
+        if conn.readable || conn.hangup {
+            conn.list(&mut self.ready);
+        }
     }
 
     fn go_on_writing<H: Handler>(&mut self, id: ConnId, handler: &mut H) {
         let Some(conn) = self.conn(id) else { return };
-        let Some(mut sending) = conn.sending.take() else { return };
+        if !std::mem::take(&mut conn.writable) {
+            return;
+        }
+        let Some(sending) = &mut conn.sending else { return };
         match write_all(&mut conn.socket, &sending.buffer, &mut sending.written) {
-            Ok(true) => handler.handle_sent(id, sending.buffer, sending.written),
-            Ok(false) => conn.sending = Some(sending),
-            Err(_) => {
-                conn.ended = true;
-                handler.handle_sent(id, sending.buffer, sending.written);
-                handler.handle_failed(id, Failure::Reset);
-            }
+            Ok(true) => conn.give_back(handler),
+            Ok(false) => {}
+            Err(_) => conn.fail(handler),
         }
     }
 
@@ -271,6 +289,7 @@ impl MioIo {
             Ok(true) => self.completions.push_back(Completion::Sent(id, buffer, written)),
             Ok(false) => conn.sending = Some(Box::new(Sending { buffer, written })),
             Err(_) => {
+                conn.ended = true;
                 self.completions.push_back(Completion::Sent(id, buffer, written));
                 self.completions.push_back(Completion::Failed(id, Failure::Reset));
             }
@@ -315,39 +334,23 @@ impl MioIo {
 
 impl Io for MioIo {
     fn poll<H: Handler>(&mut self, timeout: Option<Duration>, handler: &mut H) -> io::Result<()> {
+        handler.handle_now(self.now);
         self.complete(handler);
         if handler.has_actions() {
             return Ok(());
         }
-        let busy = !self.readable.is_empty();
+        let busy = !self.ready.is_empty();
         self.wait(if busy { Some(Duration::ZERO) } else { timeout })?;
         handler.handle_now(self.now);
-        let mut mail = false;
-        let mut ready = std::mem::take(&mut self.ready);
-        for event in &self.events {
-            if event.token() == MAILBOX {
-                mail = true;
-                continue;
-            }
-            ready.push(Ready {
-                id: ConnId::from_bits(event.token().0 as u64),
-                readable: event.is_readable(),
-                writable: event.is_writable(),
-                ended: event.is_read_closed() || event.is_error(),
-            });
-        }
-        for _ in 0..self.readable.len() {
-            if let Some(id) = self.readable.pop_front() {
-                ready.push(Ready { id, readable: true, writable: false, ended: false });
-            }
-        }
+        let mail = self.note_events();
+        let ready = std::mem::replace(&mut self.ready, std::mem::take(&mut self.looked_at));
         for links in [true, false] {
-            for &ready in ready.iter().filter(|ready| ready.id.is_link() == links) {
-                self.handle_ready(ready, handler);
+            for &id in ready.iter().filter(|id| id.is_link() == links) {
+                self.handle_ready(id, handler);
             }
         }
-        ready.clear();
-        self.ready = ready;
+        self.looked_at = ready;
+        self.looked_at.clear();
         if mail {
             self.take_mail(handler);
         }
@@ -365,10 +368,10 @@ impl Io for MioIo {
                 }
             }
             Action::ResumeRead(id) => {
-                if let Some(conn) = self.conn(id) {
+                if let Some(conn) = find(&mut self.clients, &mut self.links, id) {
                     conn.paused = false;
-                    if std::mem::take(&mut conn.unread) {
-                        self.readable.push_back(id);
+                    if conn.readable || conn.hangup {
+                        conn.list(&mut self.ready);
                     }
                 }
             }
@@ -386,6 +389,39 @@ impl Io for MioIo {
     fn now(&self) -> Time {
         self.now
     }
+}
+
+impl Conn {
+    /// It is looked at in the next tick.
+    fn list(&mut self, ready: &mut Vec<ConnId>) {
+        if !std::mem::replace(&mut self.listed, true) {
+            ready.push(self.id);
+        }
+    }
+
+    /// The buffer that is being sent goes back, if there is one.
+    fn give_back<H: Handler>(&mut self, handler: &mut H) {
+        if let Some(sending) = self.sending.take() {
+            handler.handle_sent(self.id, sending.buffer, sending.written);
+        }
+    }
+
+    /// It is broken: the buffer goes back, and nothing is told of it any more.
+    fn fail<H: Handler>(&mut self, handler: &mut H) {
+        self.ended = true;
+        self.give_back(handler);
+        handler.handle_failed(self.id, Failure::Reset);
+    }
+}
+
+/// The connection, if it is still that one.
+fn find<'a>(
+    clients: &'a mut [Option<Conn>],
+    links: &'a mut [Option<Conn>],
+    id: ConnId,
+) -> Option<&'a mut Conn> {
+    let table = if id.is_link() { links } else { clients };
+    table.get_mut(id.index())?.as_mut().filter(|conn| conn.id == id)
 }
 
 impl Socket {
