@@ -115,6 +115,58 @@ fn reads_of_an_absent_backend_can_be_misses() {
     }
 }
 
+/// What came of a part before it failed does not count: its keys are misses, all of them.
+#[test]
+fn a_part_that_fails_in_the_middle_is_a_miss_as_a_whole() {
+    let mut rig = Rig::with(settings(|settings| settings.read_errors = ReadErrors::Miss));
+    let (a, first, second, client) = (rig.key(0, 0), rig.key(1, 0), rig.key(1, 1), rig.client());
+    rig.receive(client, format!("get {first} {a} {second}\r\n"));
+    rig.answer(0, found(&a, "1"));
+    rig.answer(1, item(&first, "2"));
+    rig.fail(rig.link(1), Failure::Reset);
+    assert_eq!(rig.got(client), found(&a, "1"));
+}
+
+/// A hundred keys in one window, some of them three times, some of them not there.
+#[test]
+fn every_key_of_a_long_read_has_its_own_answer() {
+    let mut rig = Rig::new();
+    let client = rig.client();
+    let keys: Vec<String> = (0..100).map(|number| rig.key(number % 3, number * number % 40)).collect();
+    let there = |key: &str| !key.ends_with('7');
+    rig.receive(client, format!("get {}\r\n", keys.join(" ")));
+    for backend in 0..3 {
+        let saw = rig.saw(backend);
+        let asked = saw.trim_end().split(' ').skip(1).filter(|key| there(key));
+        let items: String = asked.map(|key| item(key, &value_of(key))).collect();
+        rig.answer(backend, format!("{items}END\r\n"));
+    }
+    let items = keys.iter().filter(|key| there(key)).map(|key| item(key, &value_of(key)));
+    assert!(rig.got(client) == items.collect::<String>() + "END\r\n");
+}
+
+/// The windows of a read that is held back are one request, and it has one deadline.
+#[test]
+fn a_read_in_windows_has_the_deadline_of_one_request() {
+    for read_errors in [ReadErrors::Error, ReadErrors::Miss] {
+        let mut rig = Rig::with(settings(|settings| {
+            settings.limits.window_keys_max = 4;
+            settings.read_errors = read_errors;
+        }));
+        let keys: Vec<String> = (0..600).map(|number| rig.key(0, number)).collect();
+        let client = rig.client();
+        rig.receive(client, format!("get {}\r\n", keys.join(" ")));
+        rig.wait(900);
+        rig.answer(0, "END\r\n");
+        rig.wait(99);
+        assert_eq!(rig.got(client), "");
+        rig.wait(1);
+        let miss = read_errors == ReadErrors::Miss;
+        let expected = if miss { "END\r\n".to_string() } else { error(0, "timed out") };
+        assert_eq!(rig.got(client), expected, "one second after it was asked");
+    }
+}
+
 #[test]
 fn keys_are_asked_for_in_windows_that_grow_with_what_was_seen() {
     let mut rig = Rig::with(small_windows());
