@@ -104,7 +104,10 @@ fn debug_line(words: &[&[u8]], hide: bool, normal: &mut Vec<u8>) -> usize {
             normal.push(b' ');
         }
         let hidden: &[&[u8]] = if hide { &[b"la=", b"exp=", b"cas="] } else { &[b"la=", b"exp="] };
-        let name = hidden.iter().find(|name| word.strip_prefix(**name).and_then(number).is_some());
+        // What is expired and still there has seconds below zero.
+        let digits =
+            |name: &[u8]| word.strip_prefix(name).map(|number| number.strip_prefix(b"-").unwrap_or(number));
+        let name = hidden.iter().find(|name| digits(name).and_then(number).is_some());
         match name {
             Some(name) => normal.extend_from_slice(&[*name, b"#"].concat()),
             None => normal.extend_from_slice(word),
