@@ -7,7 +7,10 @@
 //! | module | subject |
 //! |---|---|
 //! | [`config`] | command line -> checked, resolved [`config::Config`] |
-//! | [`server`] | control plane: workers, listeners, signals |
+//! | [`server`] | control plane: start, signals, end |
+//! | [`listen`], [`acceptor`] | where clients come in, and how they are dealt out to workers |
+//! | [`resolver`] | backends' names -> addresses, off the loops |
+//! | [`control`] | what threads share: mailboxes and the count of clients |
 //! | [`worker`] | the loop, generic over [`io::Io`] |
 //! | [`proxy`] | a worker's logic: clients, links, slots, fan-out; no sockets, no clock |
 //! | [`io`] | the drivers: mio |
@@ -19,7 +22,19 @@
 //! | [`embedded`] | in-process memory backends for trials, benchmarks and tests |
 //! | [`time`] | instants and durations as the core knows them |
 
+pub mod acceptor;
+pub mod buffer;
+pub mod config;
+pub mod control;
+pub mod embedded;
+pub mod io;
 pub mod limits;
+pub mod listen;
 pub mod placement;
 pub mod protocol;
+pub mod proxy;
+pub mod resolver;
+pub mod server;
+pub mod stats;
 pub mod time;
+pub mod worker;

@@ -1,6 +1,11 @@
 //! Key -> backend: immutable tables behind one small interface.
+//!
+//! A placement is a contract: keys that lie where it once put them must be found there for ever. So a
+//! placement never changes under its name, and golden vectors in the tests hold it.
 
 pub mod rendezvous;
+
+use rendezvous::Rendezvous;
 
 /// What a placement knows of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,4 +14,34 @@ pub struct Server {
     pub name: String,
     /// 1 to 1000.
     pub weight: u32,
+}
+
+/// Which server owns a key. Made once, then only read: workers share it.
+#[derive(Debug)]
+pub struct Placement {
+    rule: Rule,
+}
+
+impl Placement {
+    /// The default: weighted rendezvous hashing, see [`rendezvous`].
+    ///
+    /// # Panics
+    /// On a list that a checked configuration can't hold, see [`Rendezvous::new`].
+    pub fn rendezvous(servers: &[Server]) -> Self {
+        Placement { rule: Rule::Rendezvous(Rendezvous::new(servers)) }
+    }
+
+    /// The owner of `key`: its index in the list that the placement was made of.
+    #[inline]
+    pub fn owner(&self, key: &[u8]) -> usize {
+        match &self.rule {
+            Rule::Rendezvous(table) => table.owner(key),
+        }
+    }
+}
+
+/// An enum, not a trait object: the default's look-up is inlined into the path of a request.
+#[derive(Debug)]
+enum Rule {
+    Rendezvous(Rendezvous),
 }

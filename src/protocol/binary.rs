@@ -1,6 +1,8 @@
 //! Requests of the binary protocol (memcached's doc/protocol-binary.txt, and 1.6.18's proto_bin.c for what it
 //! does with wrong ones).
 
+use crate::limits::{KEY_MAX, LINE_MAX};
+
 /// Bytes of a header.
 pub const HEADER_BYTES: usize = 24;
 
@@ -119,9 +121,173 @@ pub struct Refusal<'a> {
 }
 
 /// Reads one request from the start of `input`. Values larger than `value_max` bytes are refused.
+#[inline]
 pub fn parse(input: &[u8], value_max: usize) -> Step<'_> {
-    let _ = (input, value_max);
-    Step::Partial { total: HEADER_BYTES }
+    let Some((bytes, rest)) = input.split_first_chunk::<HEADER_BYTES>() else {
+        return Step::Partial { total: HEADER_BYTES };
+    };
+    let header = Header::read(bytes);
+    if header.magic != REQUEST_MAGIC {
+        return header.give_up(input, None);
+    }
+    let (extras_bytes, key_bytes) = (usize::from(header.extras), usize::from(header.key));
+    let Some((extras, rest)) = rest.split_at_checked(extras_bytes) else {
+        return header.wait(input);
+    };
+    let Some((key, rest)) = rest.split_at_checked(key_bytes) else {
+        return header.wait(input);
+    };
+    let head = HEADER_BYTES + extras_bytes + key_bytes;
+    match header.verdict() {
+        Verdict::Whole => header.request(extras, key, &[], head),
+        Verdict::Value => {
+            let value_bytes = header.body as usize - extras_bytes - key_bytes;
+            if value_bytes > value_max.min(i32::MAX as usize) {
+                return header.too_large(key, head, value_bytes);
+            }
+            match rest.get(..value_bytes) {
+                Some(value) => header.request(extras, key, value, head + value_bytes),
+                None => Step::Partial { total: head + value_bytes },
+            }
+        }
+        Verdict::Unknown { swallow } => header.unknown(head, swallow),
+        Verdict::Inconsistent => header.give_up(input, Some(UNKNOWN_COMMAND)),
+        Verdict::Invalid => header.give_up(input, Some(INVALID_ARGUMENTS)),
+    }
+}
+
+type Answer = (u16, &'static [u8]);
+
+const UNKNOWN_COMMAND: Answer = (status::UNKNOWN_COMMAND, b"Unknown command");
+const INVALID_ARGUMENTS: Answer = (status::INVALID_ARGUMENTS, b"Invalid arguments");
+const TOO_LARGE: Answer = (status::TOO_LARGE, b"Too large.");
+
+/// Header, extras and key must fit memcached's read buffer; else it closes when that is full and more comes.
+const HEAD_MAX: usize = LINE_MAX;
+
+/// A request's header, lengths in bytes.
+struct Header {
+    magic: u8,
+    opcode: u8,
+    key: u16,
+    extras: u8,
+    body: u32,
+    opaque: [u8; 4],
+    cas: u64,
+}
+
+/// What memcached makes of a header.
+enum Verdict {
+    /// A request without value. What the body may have more is left to be read as the next header.
+    Whole,
+    /// What the body has more than extras and key is the value.
+    Value,
+    /// No such command; that many bytes are swallowed after header, extras and key.
+    Unknown { swallow: u32 },
+    /// The body is shorter than its parts: answered as unknown, and closed.
+    Inconsistent,
+    /// Lengths that the command does not have: answered and closed.
+    Invalid,
+}
+
+impl Header {
+    #[inline]
+    fn read(bytes: &[u8; HEADER_BYTES]) -> Header {
+        let [magic, opcode, k0, k1, extras, _, _, _, b0, b1, b2, b3, o0, o1, o2, o3, cas @ ..] = *bytes;
+        Header {
+            magic,
+            opcode,
+            key: u16::from_be_bytes([k0, k1]),
+            extras,
+            body: u32::from_be_bytes([b0, b1, b2, b3]),
+            opaque: [o0, o1, o2, o3],
+            cas: u64::from_be_bytes(cas),
+        }
+    }
+
+    /// memcached's dispatch_bin_command.
+    #[inline]
+    fn verdict(&self) -> Verdict {
+        use opcode::*;
+        let (key, extras, body) = (u32::from(self.key), u32::from(self.extras), self.body);
+        if key + extras > body {
+            return Verdict::Inconsistent;
+        }
+        if usize::from(self.key) > KEY_MAX {
+            return Verdict::Invalid;
+        }
+        let exact = key + extras == body;
+        let (valid, verdict) = match answering(self.opcode).0 {
+            GET | GETK | DELETE => (key > 0 && extras == 0 && exact, Verdict::Whole),
+            SET | ADD | REPLACE => (key > 0 && extras == 8, Verdict::Value),
+            INCREMENT | DECREMENT => (key > 0 && extras == 20 && exact, Verdict::Whole),
+            APPEND | PREPEND => (key > 0 && extras == 0, Verdict::Value),
+            TOUCH | GAT | GATK => (key > 0 && extras == 4, Verdict::Whole),
+            NOOP | VERSION | QUIT => (body == 0, Verdict::Whole),
+            FLUSH => (key == 0 && exact && (extras == 0 || extras == 4), Verdict::Whole),
+            STAT => (extras == 0, Verdict::Whole),
+            SASL_LIST => (body == 0, Verdict::Unknown { swallow: 0 }),
+            SASL_AUTH | SASL_STEP => (key > 0 && extras == 0, Verdict::Unknown { swallow: body - key }),
+            _ => (true, Verdict::Unknown { swallow: body }),
+        };
+        if valid { verdict } else { Verdict::Invalid }
+    }
+
+    /// Extras or key are not there yet.
+    fn wait<'a>(&self, input: &'a [u8]) -> Step<'a> {
+        let total = HEADER_BYTES + usize::from(self.extras) + usize::from(self.key);
+        if input.len() > HEAD_MAX {
+            return self.give_up(input, None);
+        }
+        Step::Partial { total: total.min(HEAD_MAX + 1) }
+    }
+
+    #[inline]
+    fn request<'a>(&self, extras: &'a [u8], key: &'a [u8], value: &'a [u8], bytes: usize) -> Step<'a> {
+        let Header { opcode, opaque, cas, .. } = *self;
+        Step::Request(Request { opcode, opaque, cas, extras, key, value }, bytes)
+    }
+
+    /// The item goes if it was to be replaced: memcached keeps no stale value. It counts the bytes to swallow
+    /// in an int; where that comes out negative it swallows nothing after a Set, Add or Replace, and loses its
+    /// way in an Append or Prepend, whose bytes are all swallowed here.
+    fn too_large<'a>(&self, key: &'a [u8], head: usize, value_bytes: usize) -> Step<'a> {
+        use opcode::{APPEND, PREPEND, SET};
+        let verb = answering(self.opcode).0;
+        let counted = value_bytes <= i32::MAX as usize || matches!(verb, APPEND | PREPEND);
+        let swallow = if counted { value_bytes as u64 } else { 0 };
+        self.refuse(TOO_LARGE, head, swallow, (verb == SET).then_some(key))
+    }
+
+    /// Here too the bytes to swallow are counted in an int.
+    fn unknown<'a>(&self, head: usize, swallow: u32) -> Step<'a> {
+        self.refuse(UNKNOWN_COMMAND, head, i32::try_from(swallow).map_or(0, |bytes| bytes as u64), None)
+    }
+
+    fn refuse<'a>(
+        &self,
+        answer: Answer,
+        consumed: usize,
+        swallow: u64,
+        unlink: Option<&'a [u8]>,
+    ) -> Step<'a> {
+        let Header { opcode, opaque, .. } = *self;
+        Step::Refused(Refusal {
+            opcode,
+            opaque,
+            answer: Some(answer),
+            consumed,
+            swallow,
+            unlink,
+            close: false,
+        })
+    }
+
+    fn give_up<'a>(&self, input: &'a [u8], answer: Option<Answer>) -> Step<'a> {
+        let Header { opcode, opaque, .. } = *self;
+        let consumed = input.len();
+        Step::Refused(Refusal { opcode, opaque, answer, consumed, swallow: 0, unlink: None, close: true })
+    }
 }
 
 /// The opcode that always answers, for one that may keep silent; and whether it was such a one.

@@ -1,1 +1,245 @@
-//! Frames of what a backend answers.
+//! Frames of what a backend answers: where a reply ends, and whether it can be the answer to what was asked.
+//! Every function looks at the start of `input` and says [`Frame::Broken`] when the bytes cannot be such an
+//! answer: then nothing on that link can be trusted any more.
+
+use super::binary::{HEADER_BYTES, RESPONSE_MAGIC};
+use super::number::digits;
+
+/// A frame at the start of the input, or why there is none yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// `VALUE` or `VA` with its data: `line` bytes of line, `total` bytes with data and CR LF.
+    Value {
+        /// Bytes of the line, its end included.
+        line: usize,
+        /// Bytes of the frame.
+        total: usize,
+    },
+    /// `END`.
+    End {
+        /// Bytes of the frame.
+        total: usize,
+    },
+    /// Any other single line; for get an error.
+    Line {
+        /// Bytes of the line, its end included.
+        total: usize,
+    },
+    /// Not whole yet.
+    Partial {
+        /// Bytes that must be there before looking again makes sense.
+        total: usize,
+    },
+    /// This is no such answer.
+    Broken,
+}
+
+/// Bounds on what a backend may answer.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplyLimits {
+    /// Longest line, bytes.
+    pub line_max: usize,
+    /// Largest value, bytes.
+    pub value_max: usize,
+}
+
+/// A single line: what answers everything but reads.
+#[inline]
+pub fn line(input: &[u8], limits: ReplyLimits) -> Frame {
+    match line_end(input, limits) {
+        Ok(total) => Frame::Line { total },
+        Err(frame) => frame,
+    }
+}
+
+/// The next part of the answer to a get or gat: a value, the end, or an error line in place of them.
+#[inline]
+pub fn values(input: &[u8], limits: ReplyLimits) -> Frame {
+    let end = match line_end(input, limits) {
+        Ok(end) => end,
+        Err(frame) => return frame,
+    };
+    let text = &input[..end - 2];
+    if let Some(rest) = text.strip_prefix(b"VALUE ") {
+        let mut fields = rest.split(|&byte| byte == b' ');
+        let (_key, _flags) = (fields.next(), fields.next());
+        return match fields.next().and_then(decimal) {
+            Some(length) => value_frame(input, end, length, limits),
+            None => Frame::Broken,
+        };
+    }
+    if text == b"END" {
+        return Frame::End { total: end };
+    }
+    if is_error(text) { Frame::Line { total: end } } else { Frame::Broken }
+}
+
+/// The key of a `VALUE` line.
+#[inline]
+pub fn value_key(frame: &[u8]) -> &[u8] {
+    let rest = &frame[6..];
+    &rest[..rest.iter().position(|&byte| byte == b' ').unwrap_or(0)]
+}
+
+/// The answer to a meta command.
+#[inline]
+pub fn meta(input: &[u8], limits: ReplyLimits) -> Frame {
+    let end = match line_end(input, limits) {
+        Ok(end) => end,
+        Err(frame) => return frame,
+    };
+    let text = &input[..end - 2];
+    if let Some(rest) = text.strip_prefix(b"VA ") {
+        let length = rest.split(|&byte| byte == b' ').next().unwrap_or(rest);
+        return match decimal(length) {
+            Some(length) => value_frame(input, end, length, limits),
+            None => Frame::Broken,
+        };
+    }
+    Frame::Line { total: end }
+}
+
+/// The line is one of memcached's three kinds of error.
+#[inline]
+pub fn is_error(line: &[u8]) -> bool {
+    line.starts_with(b"ERROR") || line.starts_with(b"CLIENT_ERROR") || line.starts_with(b"SERVER_ERROR")
+}
+
+/// A binary reply's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Of the request it answers.
+    pub opcode: u8,
+    /// Bytes of the key.
+    pub key: usize,
+    /// Bytes of the extras.
+    pub extras: usize,
+    /// Zero for success.
+    pub status: u16,
+    /// Bytes of extras, key and value.
+    pub body: usize,
+    /// Of the request it answers.
+    pub opaque: u32,
+}
+
+/// The header of a binary reply, once `input` has all of the reply.
+///
+/// # Errors
+/// [`Frame::Partial`] or [`Frame::Broken`].
+#[inline]
+pub fn binary(input: &[u8], limits: ReplyLimits) -> Result<Header, Frame> {
+    let Some(head) = input.first_chunk::<HEADER_BYTES>() else {
+        return match input.first() {
+            Some(&byte) if byte != RESPONSE_MAGIC => Err(Frame::Broken),
+            _ => Err(Frame::Partial { total: HEADER_BYTES }),
+        };
+    };
+    let header = Header {
+        opcode: head[1],
+        key: usize::from(u16::from_be_bytes([head[2], head[3]])),
+        extras: usize::from(head[4]),
+        status: u16::from_be_bytes([head[6], head[7]]),
+        body: u32::from_be_bytes([head[8], head[9], head[10], head[11]]) as usize,
+        opaque: u32::from_be_bytes([head[12], head[13], head[14], head[15]]),
+    };
+    let fits = header.key + header.extras <= header.body && header.body <= limits.value_max + 1024;
+    if head[0] != RESPONSE_MAGIC || !fits {
+        return Err(Frame::Broken);
+    }
+    let total = HEADER_BYTES + header.body;
+    if input.len() < total { Err(Frame::Partial { total }) } else { Ok(header) }
+}
+
+/// Where the first line ends, after its CR LF.
+#[inline]
+fn line_end(input: &[u8], limits: ReplyLimits) -> Result<usize, Frame> {
+    let window = &input[..input.len().min(limits.line_max)];
+    match window.iter().position(|&byte| byte == b'\n') {
+        Some(end) if end > 0 && input[end - 1] == b'\r' => Ok(end + 1),
+        Some(_) => Err(Frame::Broken),
+        None if input.len() >= limits.line_max => Err(Frame::Broken),
+        None => Err(Frame::Partial { total: input.len() + 1 }),
+    }
+}
+
+#[inline]
+fn value_frame(input: &[u8], line: usize, length: usize, limits: ReplyLimits) -> Frame {
+    if length > limits.value_max {
+        return Frame::Broken;
+    }
+    let total = line + length + 2;
+    if input.len() < total {
+        return Frame::Partial { total };
+    }
+    if &input[total - 2..total] != b"\r\n" {
+        return Frame::Broken;
+    }
+    Frame::Value { line, total }
+}
+
+fn decimal(token: &[u8]) -> Option<usize> {
+    digits(token).and_then(|number| usize::try_from(number).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: ReplyLimits = ReplyLimits { line_max: 64, value_max: 1000 };
+
+    #[test]
+    fn values_in_every_split() {
+        let whole = b"VALUE k 0 3\r\nabc\r\nEND\r\n";
+        assert_eq!(values(whole, LIMITS), Frame::Value { line: 13, total: 18 });
+        assert_eq!(values(&whole[18..], LIMITS), Frame::End { total: 5 });
+        for cut in 0..18 {
+            assert!(
+                matches!(values(&whole[..cut], LIMITS), Frame::Partial { total } if total > cut),
+                "cut {cut}"
+            );
+        }
+        assert_eq!(values(&whole[..15], LIMITS), Frame::Partial { total: 18 });
+        assert_eq!(value_key(whole), b"k");
+    }
+
+    #[test]
+    fn what_cannot_be_the_answer_to_a_get() {
+        for wrong in [
+            &b"STORED\r\n"[..],
+            b"VALUE k 0 abc\r\n",
+            b"VALUE k 0\r\n",
+            b"VALUE k 0 1001\r\n",
+            b"VALUE k 0 1\r\nab\r\n",
+            b"END\n",
+            b"\n",
+            &[b'x'; 64],
+        ] {
+            assert_eq!(values(wrong, LIMITS), Frame::Broken, "{}", wrong.escape_ascii());
+        }
+        assert_eq!(values(b"SERVER_ERROR out of memory\r\n", LIMITS), Frame::Line { total: 28 });
+    }
+
+    #[test]
+    fn meta_values_and_lines() {
+        assert_eq!(meta(b"VA 2 s2 t-1\r\nhi\r\n", LIMITS), Frame::Value { line: 13, total: 17 });
+        assert_eq!(meta(b"VA 0\r\n\r\n", LIMITS), Frame::Value { line: 6, total: 8 });
+        assert_eq!(meta(b"HD f30\r\nEN\r\n", LIMITS), Frame::Line { total: 8 });
+        assert_eq!(meta(b"VA x\r\n", LIMITS), Frame::Broken);
+    }
+
+    #[test]
+    fn binary_headers() {
+        let mut reply = [0; 30];
+        (reply[0], reply[1], reply[4], reply[11], reply[15]) = (0x81, 0x0c, 4, 6, 9);
+        reply[3] = 1;
+        let header = Header { opcode: 0x0c, key: 1, extras: 4, status: 0, body: 6, opaque: 9 };
+        assert_eq!(binary(&reply, LIMITS), Ok(header));
+        for cut in 0..30 {
+            let total = if cut < 24 { 24 } else { 30 };
+            assert_eq!(binary(&reply[..cut], LIMITS), Err(Frame::Partial { total }), "cut {cut}");
+        }
+        reply[3] = 3;
+        assert_eq!(binary(&reply, LIMITS), Err(Frame::Broken), "key and extras longer than the body");
+        assert_eq!(binary(b"x", LIMITS), Err(Frame::Broken));
+    }
+}

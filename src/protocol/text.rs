@@ -1,7 +1,11 @@
 //! Requests of the classic text protocol, as memcached 1.6.18 reads them (its proto_text.c): tokens are
 //! separated by spaces only, a line ends at LF with an optional CR before it, and at the first NUL.
 
+use super::answers;
+use super::commands::{self, Line};
 use super::meta::Meta;
+use super::scan::{self, LineEnd};
+use crate::limits::{KEY_MAX, LINE_MAX, LINE_PATIENCE};
 
 /// What stands at the start of a client's unread bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,6 +44,8 @@ pub struct Refusal<'a> {
     pub swallow: u64,
     /// The key whose item memcached removes because its new value could not be taken.
     pub unlink: Option<&'a [u8]>,
+    /// `unlink` is written in base64 (from an `ms` with `b`).
+    pub unlink_base64: bool,
     /// The connection ends here, as memcached's does.
     pub close: bool,
 }
@@ -176,6 +182,13 @@ impl<'a> Keys<'a> {
     pub fn new(rest: &'a [u8]) -> Self {
         Keys { rest }
     }
+
+    /// What is left, without the spaces at its ends.
+    pub(super) fn trimmed(&self) -> &'a [u8] {
+        let start = self.rest.iter().position(|&byte| byte != b' ').unwrap_or(self.rest.len());
+        let end = self.rest.iter().rposition(|&byte| byte != b' ').map_or(start, |last| last + 1);
+        &self.rest[start..end]
+    }
 }
 
 impl<'a> Iterator for Keys<'a> {
@@ -201,7 +214,79 @@ pub struct ParserLimits {
 
 /// Reads one request from the start of `input`, a client's bytes that no request has been read from yet.
 /// `scanned` is zero, or what the last [`Partial::Line`] for the same bytes said.
+#[inline]
 pub fn parse<'a>(input: &'a [u8], scanned: usize, limits: &ParserLimits) -> Step<'a> {
-    let _ = (input, scanned, limits);
-    Step::Partial(Partial::Line { scanned: 0 })
+    if scanned == 0
+        && let Some(step) = plain_get(input, limits)
+    {
+        return step;
+    }
+    match scan::line_end(input, scanned) {
+        Some(end) => whole_line(input, end, scanned, limits),
+        None => unfinished(input, limits),
+    }
+}
+
+/// `get` or `gets` of one ordinary key, as most requests are. `None` where a closer look is needed.
+#[inline]
+fn plain_get<'a>(input: &'a [u8], limits: &ParserLimits) -> Option<Step<'a>> {
+    let (with_cas, start) = match input {
+        [b'g', b'e', b't', b' ', ..] => (false, 4),
+        [b'g', b'e', b't', b's', b' ', ..] => (true, 5),
+        _ => return None,
+    };
+    let end = scan::word_end(input, start);
+    let key = &input[start..end];
+    let plain = input[end..].starts_with(b"\r\n") && !key.is_empty() && key.len() <= KEY_MAX;
+    if !plain || end + 2 > limits.get_line_max {
+        return None;
+    }
+    Some(Step::Request(Request::Get { with_cas, key }, end + 2))
+}
+
+/// A line whose LF is there: bounds, what of it counts, and then its command.
+fn whole_line<'a>(input: &'a [u8], end: LineEnd, scanned: usize, limits: &ParserLimits) -> Step<'a> {
+    let bytes = end.lf + 1;
+    if bytes > LINE_MAX && !begins_with_get(input) {
+        return give_up(input, b"");
+    }
+    if bytes > limits.get_line_max && begins_with_get(input) {
+        return give_up(input, answers::LINE_TOO_LONG);
+    }
+    let mut text = &input[..end.lf];
+    if let [_, .., b'\r'] = text {
+        text = &text[..text.len() - 1];
+    }
+    // The scan began at `scanned`, so a NUL before it is not known of.
+    if end.nul || scanned > 0 {
+        let nul = text.iter().position(|&byte| byte == 0);
+        text = &text[..nul.unwrap_or(text.len())];
+    }
+    commands::parse(Line { input, bytes, words: Keys::new(text), value_max: limits.value_max })
+}
+
+/// No LF yet. memcached's patience ends after 2048 bytes, but for a get.
+fn unfinished<'a>(input: &'a [u8], limits: &ParserLimits) -> Step<'a> {
+    if input.len() > LINE_PATIENCE.min(limits.get_line_max) {
+        if !begins_with_get(input) {
+            if input.len() > LINE_PATIENCE {
+                return give_up(input, b"");
+            }
+        } else if input.len() > limits.get_line_max {
+            return give_up(input, answers::LINE_TOO_LONG);
+        }
+    }
+    Step::Partial(Partial::Line { scanned: input.len() })
+}
+
+/// What memcached looks at before it waits longer for a line's end.
+fn begins_with_get(input: &[u8]) -> bool {
+    const SPACES_MAX: usize = 100;
+    let spaces = input.iter().take(SPACES_MAX + 1).take_while(|&&byte| byte == b' ').count();
+    let text = &input[spaces..];
+    spaces <= SPACES_MAX && (text.starts_with(b"get ") || text.starts_with(b"gets "))
+}
+
+fn give_up<'a>(input: &'a [u8], answer: &'static [u8]) -> Step<'a> {
+    Step::Refused(Refusal { answer, consumed: input.len(), close: true, ..Refusal::default() })
 }

@@ -1,0 +1,364 @@
+//! The command line: raw `Arguments` -> checked, resolved [`Config`].
+//!
+//! Two stages, so that every complaint has one form. clap only splits the words into flags and values; what
+//! the values may be is decided here, because clap answers a bad value with several lines, and the promise is
+//! one line that names the flag and the value.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+mod address;
+#[cfg(test)]
+mod tests;
+
+/// What the program was asked to do, checked and with every default filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where clients are accepted; never empty.
+    pub listen: Vec<Listen>,
+    /// The memcached servers in the order given; never empty, names all different.
+    pub backends: Vec<Backend>,
+    /// Workers.
+    pub threads: usize,
+    /// Most clients connected at the same time, over all workers.
+    pub max_conns: usize,
+    /// After which a request without an answer gets its error.
+    pub timeout: Duration,
+    /// After which an attempt to connect to a backend is given up.
+    pub connect_timeout: Duration,
+    /// Failures in a row after which a backend is down.
+    pub failure_limit: u32,
+    /// How often a backend that is down is tried, before any backing off.
+    pub retry_interval: Duration,
+    /// How long requests in flight may take to finish after SIGTERM or SIGINT.
+    pub drain_timeout: Duration,
+    /// Largest value of a request, bytes.
+    pub value_max: usize,
+    /// What a read is answered whose backend fails.
+    pub read_errors: ReadErrors,
+    /// Whether clients may use flush_all.
+    pub flush_all_enabled: bool,
+    /// What is logged.
+    pub log_level: log::LevelFilter,
+}
+
+/// An address to accept clients at. Its `Display` is the form the command line takes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Listen {
+    /// A TCP port.
+    Tcp {
+        /// None: all addresses, IPv6 and IPv4.
+        host: Option<IpAddr>,
+        /// 0: one that the kernel chooses.
+        port: u16,
+    },
+    /// A unix stream socket at an absolute path.
+    Unix(PathBuf),
+}
+
+/// One memcached server, as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Where it is reached.
+    pub address: Address,
+    /// 1 to 1000.
+    pub weight: u32,
+    /// Its identity for placement, errors and `stats`; printable ASCII without spaces.
+    pub name: String,
+}
+
+/// Where a backend is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A host name in lower case, resolved before each connect.
+    Host {
+        /// The name, without the port.
+        host: String,
+        /// 1 to 65535.
+        port: u16,
+    },
+    /// An address that needs no resolving.
+    Ip(SocketAddr),
+    /// A unix stream socket at an absolute path.
+    Unix(PathBuf),
+    /// One of the in-process memory backends of `embedded:N`.
+    Embedded,
+}
+
+/// What a read is answered whose backend fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadErrors {
+    /// The error.
+    Error,
+    /// get, gat and mg without `c`: a miss. What carries a token: the error.
+    Miss,
+    /// gets and gats are answered as misses too.
+    MissAll,
+}
+
+/// Why [`parse`] gave no configuration: a request for help, or a bad command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// The status the process ends with: 0, or 2 for a bad command line.
+    pub status: i32,
+    /// For stderr if the status is not 0 (always one line), for stdout else; without the last line end.
+    pub text: String,
+}
+
+/// Reads a command line, the program's name first as [`std::env::args_os`] gives it.
+///
+/// # Errors
+/// `--help` and `--version` end with status 0, everything that can't be used with status 2.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Config, Exit> {
+    let arguments = utf8(arguments)?;
+    let raw = Arguments::try_parse_from(arguments).map_err(|error| exit_of(&error))?;
+    resolve(&raw).map_err(|text| Exit { status: 2, text: format!("mcproxy: {text}") })
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listen::Tcp { host: None, port } => write!(f, ":{port}"),
+            Listen::Tcp { host: Some(host), port } => write!(f, "{}", SocketAddr::new(*host, *port)),
+            Listen::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+const EXAMPLE: &str = "\
+Example:
+  mcproxy --listen :11311 --backends 10.0.0.1,10.0.0.2,10.0.0.3
+  printf 'set greeting 0 0 5\\r\\nhello\\r\\nget greeting\\r\\nquit\\r\\n' | nc 127.0.0.1 11311
+
+To try it without a memcached:
+  mcproxy --listen :11311 --backends embedded:3";
+
+/// A memcached proxy: text, meta and binary on one port, batched, with CAS that stays true.
+#[derive(Parser)]
+#[command(name = "mcproxy", version, after_help = EXAMPLE, max_term_width = 100)]
+struct Arguments {
+    /// Where to accept clients: `:11311` (all addresses), `127.0.0.1:11311`, `[::1]:11311` or
+    /// `unix:/path`; repeatable
+    #[arg(long, value_name = "ADDR", default_value = ":11211", allow_hyphen_values = true)]
+    listen: Vec<String>,
+
+    /// The memcached servers, comma-separated: `host[:port][=weight][@name]`, `[::1]:11211`, `unix:/path`,
+    /// or `embedded:N` for N in-process ones (not for production); port 11211 and weight 1 unless given,
+    /// weights 1 to 1000
+    #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
+    backends: Option<String>,
+
+    /// Workers [default: the cores this process may use, at most 4]
+    #[arg(short, long, value_name = "N", allow_hyphen_values = true)]
+    threads: Option<String>,
+
+    /// Most clients connected at the same time, over all workers
+    #[arg(short = 'c', long, value_name = "N", default_value = "10000", allow_hyphen_values = true)]
+    max_conns: String,
+
+    /// After which a request without an answer gets its error, such as `250ms`
+    #[arg(long, value_name = "TIME", default_value = "1s", allow_hyphen_values = true)]
+    timeout: String,
+
+    /// After which an attempt to connect to a backend is given up
+    #[arg(long, value_name = "TIME", default_value = "500ms", allow_hyphen_values = true)]
+    connect_timeout: String,
+
+    /// Failures in a row after which a backend is down
+    #[arg(long, value_name = "N", default_value = "3", allow_hyphen_values = true)]
+    failure_limit: String,
+
+    /// How often a backend that is down is tried, backing off to 5s at most
+    #[arg(long, value_name = "TIME", default_value = "1s", allow_hyphen_values = true)]
+    retry_interval: String,
+
+    /// How long requests in flight may take to finish after SIGTERM or SIGINT
+    #[arg(long, value_name = "TIME", default_value = "5s", allow_hyphen_values = true)]
+    drain_timeout: String,
+
+    /// Largest value, as memcached's -I: bytes, or with `k`, `m` or `g`; 1k to 1g
+    #[arg(long, value_name = "SIZE", default_value = "1m", allow_hyphen_values = true)]
+    max_value: String,
+
+    /// What a read is answered whose backend fails: `error`; `miss` (get, gat and mg without `c` miss, what
+    /// carries a token stays an error); or `miss-all` (gets and gats miss too)
+    #[arg(long, value_name = "HOW", default_value = "error", allow_hyphen_values = true)]
+    read_errors: String,
+
+    /// Refuse flush_all
+    #[arg(short = 'F', long)]
+    disable_flush_all: bool,
+
+    /// What is logged: `off`, `error`, `warn`, `info`, `debug` or `trace`
+    #[arg(long, value_name = "LEVEL", default_value = "info", allow_hyphen_values = true)]
+    log_level: String,
+}
+
+const DEFAULT_THREADS_MAX: usize = 4;
+const THREADS: RangeInclusive<u64> = 1..=64;
+const MAX_CONNS: RangeInclusive<u64> = 1..=1_000_000;
+const FAILURE_LIMIT: RangeInclusive<u64> = 1..=1_000_000;
+/// What memcached takes for -I, bytes.
+const MAX_VALUE: RangeInclusive<u64> = 1 << 10..=1 << 30;
+const TIME_MIN: Duration = Duration::from_millis(1);
+const TIME_MAX: Duration = Duration::from_secs(3600);
+/// The interval backs off to this, so that a longer one would never be kept.
+const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(5);
+
+/// The second stage. An error is the line to print, without the program's name.
+fn resolve(raw: &Arguments) -> Result<Config, String> {
+    let all = TIME_MIN..=TIME_MAX;
+    Ok(Config {
+        listen: address::listen_list(&raw.listen)?,
+        backends: match &raw.backends {
+            Some(list) => address::backend_list(list)?,
+            None => {
+                return Err("--backends: missing; it lists the memcached servers, as in \
+                            --backends 10.0.0.1,10.0.0.2 (or embedded:3, to try mcproxy out)"
+                    .to_string());
+            }
+        },
+        threads: match &raw.threads {
+            Some(text) => flag_number("--threads", text, THREADS)? as usize,
+            None => default_threads(),
+        },
+        max_conns: flag_number("--max-conns", &raw.max_conns, MAX_CONNS)? as usize,
+        timeout: flag_time("--timeout", &raw.timeout, &all)?,
+        connect_timeout: flag_time("--connect-timeout", &raw.connect_timeout, &all)?,
+        failure_limit: flag_number("--failure-limit", &raw.failure_limit, FAILURE_LIMIT)? as u32,
+        retry_interval: flag_time("--retry-interval", &raw.retry_interval, &(TIME_MIN..=RETRY_INTERVAL_MAX))?,
+        drain_timeout: flag_time("--drain-timeout", &raw.drain_timeout, &all)?,
+        value_max: value_max(&raw.max_value)?,
+        read_errors: read_errors(&raw.read_errors)?,
+        flush_all_enabled: !raw.disable_flush_all,
+        log_level: log_level(&raw.log_level)?,
+    })
+}
+
+/// The cores this process may use: the standard library asks the affinity mask and the cgroup's quota.
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(DEFAULT_THREADS_MAX)
+}
+
+fn complaint(flag: &str, value: &str, what: impl fmt::Display) -> String {
+    format!("{flag} {}: {what}", shown(value))
+}
+
+/// The value as it stands in a complaint: on one line whatever it holds, and visible if it is empty.
+fn shown(value: &str) -> String {
+    if value.is_empty() {
+        return "''".to_string();
+    }
+    value
+        .chars()
+        .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
+        .collect()
+}
+
+/// A number of digits alone (`parse` would take a sign too) within `range`.
+fn number(text: &str, range: &RangeInclusive<u64>) -> Option<u64> {
+    if !text.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok().filter(|n| range.contains(n))
+}
+
+fn flag_number(flag: &str, text: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
+    number(text, &range)
+        .ok_or_else(|| complaint(flag, text, format_args!("must be {} to {}", range.start(), range.end())))
+}
+
+fn flag_time(flag: &str, text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, String> {
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        return Err(complaint(flag, text, "the unit is missing, as in 250ms or 1s"));
+    }
+    let Ok(time) = humantime::parse_duration(text) else {
+        return Err(complaint(flag, text, "not a duration, such as 250ms or 1s"));
+    };
+    if !range.contains(&time) {
+        let (least, most) =
+            (humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
+        return Err(complaint(flag, text, format_args!("must be {least} to {most}")));
+    }
+    Ok(time)
+}
+
+fn value_max(text: &str) -> Result<usize, String> {
+    let (digits, shift) = match text.bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
+        Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    // The range of the digits keeps the shift from overflowing.
+    number(digits, &(0..=*MAX_VALUE.end()))
+        .map(|n| n << shift)
+        .filter(|n| MAX_VALUE.contains(n))
+        .map(|n| n as usize)
+        .ok_or_else(|| {
+            complaint("--max-value", text, "must be 1k to 1g, in bytes or with k, m or g, such as 512k")
+        })
+}
+
+fn read_errors(text: &str) -> Result<ReadErrors, String> {
+    match text {
+        "error" => Ok(ReadErrors::Error),
+        "miss" => Ok(ReadErrors::Miss),
+        "miss-all" => Ok(ReadErrors::MissAll),
+        _ => Err(complaint("--read-errors", text, "must be error, miss or miss-all")),
+    }
+}
+
+fn log_level(text: &str) -> Result<log::LevelFilter, String> {
+    text.parse().map_err(|_| complaint("--log-level", text, "must be off, error, warn, info, debug or trace"))
+}
+
+/// The arguments as text. clap would not say which of them is none.
+fn utf8(arguments: impl IntoIterator<Item = OsString>) -> Result<Vec<String>, Exit> {
+    let mut texts: Vec<String> = Vec::new();
+    for argument in arguments {
+        match argument.into_string() {
+            Ok(text) => texts.push(text),
+            Err(argument) => {
+                let bad = shown(&argument.to_string_lossy());
+                let text = match texts.last().filter(|text| text.starts_with('-')) {
+                    Some(flag) => format!("mcproxy: {} {bad}: not UTF-8", shown(flag)),
+                    None => format!("mcproxy: {bad}: not UTF-8"),
+                };
+                return Err(Exit { status: 2, text });
+            }
+        }
+    }
+    Ok(texts)
+}
+
+/// clap's answer, turned into one line unless it is what the user asked for.
+fn exit_of(error: &clap::Error) -> Exit {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return Exit { status: 0, text: error.to_string().trim_end().to_string() };
+    }
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    // clap names an argument as in its usage line: `--threads <N>`.
+    let argument = context(ContextKind::InvalidArg);
+    let flag = shown(argument.split(" <").next().unwrap_or(argument));
+    let value = context(ContextKind::InvalidValue);
+    let what = match error.kind() {
+        ErrorKind::UnknownArgument if flag.starts_with('-') => format!("{flag}: no such flag (see --help)"),
+        ErrorKind::UnknownArgument => format!("{flag}: unexpected argument (see --help)"),
+        ErrorKind::InvalidValue => format!("{flag}: its value is missing"),
+        ErrorKind::TooManyValues => complaint(&flag, value, "this flag takes no value"),
+        ErrorKind::ArgumentConflict => format!("{flag}: given more than once"),
+        _ => shown(error.to_string().lines().next().unwrap_or("bad arguments")),
+    };
+    Exit { status: 2, text: format!("mcproxy: {what}") }
+}

@@ -1,0 +1,105 @@
+//! flush_all: it goes to all backends, keeps its place in the client's order on every link, and is answered
+//! when all have answered.
+
+use crate::io::ConnId;
+use crate::protocol::binary::{self, Request, opcode, status};
+use crate::protocol::compose;
+
+use super::Proxy;
+use super::binary_requests::{is_silenced, response};
+use super::link::{Expect, LineVerb, LinkProtocol, Target};
+use super::link_queue::Value;
+use super::replies::Answer;
+
+/// A request that all backends must answer.
+#[derive(Debug)]
+pub(super) struct Broadcast {
+    client: ConnId,
+    slot: u32,
+    waiting: usize,
+    /// The words of the first that did not say OK.
+    failure: Option<Vec<u8>>,
+    form: Form,
+}
+
+/// How its answer looks.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    Text { noreply: bool },
+    Binary { opcode: u8, opaque: [u8; 4] },
+}
+
+impl Proxy {
+    pub(super) fn flush_all(&mut self, conn: ConnId, delay: Option<i32>, noreply: bool) {
+        if !self.settings.flush_all_enabled {
+            let refusal: &[u8] = if noreply { b"" } else { b"CLIENT_ERROR flush_all not allowed\r\n" };
+            return self.answer_now(conn, refusal);
+        }
+        let target = self.begin_broadcast(conn, Form::Text { noreply });
+        let expect = Expect::Line { verb: LineVerb::FlushAll, quiet: false };
+        for backend in 0..self.backends.len() {
+            self.queue_or_fail(backend, LinkProtocol::Text, target, expect, &[], |out, _| {
+                compose::flush_all(out, delay);
+                Value::None
+            });
+        }
+    }
+
+    pub(super) fn flush_all_binary(&mut self, conn: ConnId, request: &Request<'_>) {
+        let (opcode, opaque) = (request.opcode, request.opaque);
+        if !self.settings.flush_all_enabled {
+            return self.answer_now(conn, &response(opcode, opaque, status::AUTH_ERROR, b"Auth failure."));
+        }
+        let target = self.begin_broadcast(conn, Form::Binary { opcode, opaque });
+        let expect = Expect::Binary { opcode, opaque, tag: 0 };
+        debug_assert_eq!(binary::answering(opcode).0, opcode::FLUSH);
+        for backend in 0..self.backends.len() {
+            self.queue_or_fail(backend, LinkProtocol::Binary, target, expect, &[], |out, tag| {
+                compose::binary_head(out, request, opcode::FLUSH, tag);
+                Value::None
+            });
+        }
+    }
+
+    /// One backend has answered: with OK, or with these words.
+    pub(super) fn broadcast_answered(&mut self, id: (u32, u32), failure: Option<Vec<u8>>) {
+        let Some(broadcast) = self.broadcasts.get_mut(id.0 as usize, id.1) else { return };
+        broadcast.waiting -= 1;
+        if let Some(failure) = failure {
+            broadcast.failure.get_or_insert(failure);
+        }
+        if broadcast.waiting == 0
+            && let Some(done) = self.broadcasts.remove(id.0 as usize, id.1)
+        {
+            self.answer_broadcast(done);
+        }
+    }
+
+    fn begin_broadcast(&mut self, conn: ConnId, form: Form) -> Target {
+        self.counters.cmd_flush += 1;
+        let slot = self.reserve_slot(conn);
+        let waiting = self.backends.len();
+        let (index, generation) =
+            self.broadcasts.insert(Broadcast { client: conn, slot, waiting, failure: None, form });
+        Target::Broadcast(index, generation)
+    }
+
+    fn answer_broadcast(&mut self, done: Broadcast) {
+        let failed = done.failure.is_some();
+        let answer = match (done.form, done.failure) {
+            (Form::Text { noreply: true }, _) => {
+                self.counters.backend_errors_unheard += u64::from(failed);
+                Vec::new()
+            }
+            (Form::Text { .. }, None) => b"OK\r\n".to_vec(),
+            (Form::Text { .. }, Some(words)) => [&words[..], b"\r\n"].concat(),
+            (Form::Binary { opcode, .. }, None) if is_silenced(opcode, status::OK) => Vec::new(),
+            (Form::Binary { opcode, opaque }, None) => response(opcode, opaque, status::OK, b""),
+            (Form::Binary { opcode, opaque }, Some(words)) => {
+                response(opcode, opaque, status::TEMPORARY_FAILURE, &words)
+            }
+        };
+        self.counters.backend_errors += u64::from(failed);
+        self.answer(done.client, done.slot, Answer::copied(&answer));
+    }
+}

@@ -1,0 +1,423 @@
+//! One client: what it has sent that is not whole yet, and what it is still owed.
+//!
+//! ```text
+//!            first byte                  quit, EOF, bad bytes, drain
+//!  Unknown ------------> Text | Binary -------------------------------> ending
+//!                          |    ^                                          |
+//!            too much owed v    | drained                 last slot filled and written
+//!                         stalled                                          v
+//!                                                                       closed
+//! ```
+
+use bytes::Bytes;
+
+use crate::buffer::Outbox;
+use crate::io::{Action, ConnId};
+use crate::protocol::binary::REQUEST_MAGIC;
+use crate::protocol::text::Partial;
+
+use super::Proxy;
+use super::replies::{Answer, First, Slots};
+
+/// The protocol a client speaks, told by its first byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// It has sent nothing.
+    #[default]
+    Unknown,
+    /// Classic text and meta.
+    Text,
+    /// Binary.
+    Binary,
+}
+
+/// A client's state.
+#[derive(Debug, Default)]
+pub(super) struct Client {
+    pub(super) protocol: Protocol,
+    /// Bytes received and not parsed: an unfinished frame, or what waits while the client is stalled.
+    pub(super) unread: Vec<u8>,
+    pub(super) progress: Progress,
+    /// Bytes of a refused value still to be dropped, and what to answer then.
+    pub(super) swallow: Option<Box<Swallow>>,
+    pub(super) slots: Slots,
+    pub(super) outbox: Outbox,
+    /// Bytes handed to the driver and not given back.
+    pub(super) sending: usize,
+    pub(super) dirty: bool,
+    /// Its requests wait until it has taken some of what it is owed.
+    pub(super) stalled: bool,
+    /// The driver was asked not to read.
+    pub(super) paused: bool,
+    /// It sends no more, which is seen to when it is not stalled any more.
+    pub(super) eof: bool,
+    /// It is gone, and what it had sent is carried out without regard to what it is owed.
+    pub(super) gone: bool,
+    /// Its answer could not be finished: it is closed when what is in the outbox is written.
+    pub(super) cut: bool,
+    /// No more requests are taken; it is closed when everything owed is written.
+    pub(super) ending: bool,
+    /// The driver was asked to close it.
+    pub(super) closed: bool,
+}
+
+/// How far the first frame of a client's unread bytes is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// Bytes known to hold no line end.
+    pub(super) scanned: usize,
+    /// Bytes that must be there before parsing again makes sense.
+    pub(super) needed: usize,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Progress { scanned: 0, needed: 1 }
+    }
+}
+
+impl From<Partial> for Progress {
+    fn from(partial: Partial) -> Self {
+        match partial {
+            Partial::Line { scanned } => Progress { scanned, needed: scanned + 1 },
+            Partial::Value { total } => Progress { scanned: 0, needed: total },
+        }
+    }
+}
+
+/// A refused value on its way in.
+#[derive(Debug)]
+pub(super) struct Swallow {
+    /// Bytes still to be dropped.
+    pub(super) left: u64,
+    /// What is due when they have been.
+    pub(super) then: Refused,
+}
+
+/// What is due for a refused request.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// The answer, ready to be sent.
+    pub(super) answer: Vec<u8>,
+    /// The key whose item must go first.
+    pub(super) unlink: Option<Box<[u8]>>,
+    /// The connection ends with it.
+    pub(super) close: bool,
+}
+
+impl Client {
+    /// Bytes of answers that it has not taken.
+    pub(super) fn owed_bytes(&self) -> usize {
+        self.outbox.len() + self.sending + self.slots.held_bytes()
+    }
+
+    /// Everything that was asked has been answered and written.
+    pub(super) fn is_settled(&self) -> bool {
+        (self.slots.len() == 0 || self.cut) && self.outbox.is_empty() && self.sending == 0
+    }
+}
+
+/// How parsing went on.
+pub(super) enum Taken {
+    /// A frame of so many bytes was dealt with.
+    Frame(usize),
+    /// No whole frame is there.
+    Partial(Progress),
+    /// The connection takes no more requests.
+    Ended,
+}
+
+impl Proxy {
+    pub(super) fn accept_client(&mut self) -> ConnId {
+        let (index, generation) = self.clients.insert(Client::default());
+        self.counters.curr_connections += 1;
+        self.counters.total_connections += 1;
+        let conn = ConnId::client(index, generation);
+        if self.draining.is_some() {
+            self.end_client(conn);
+        }
+        conn
+    }
+
+    pub(super) fn receive_from_client(&mut self, conn: ConnId, bytes: &[u8]) {
+        let Some(client) = self.client(conn) else { return };
+        if client.ending {
+            return;
+        }
+        self.counters.bytes_read += bytes.len() as u64;
+        self.take_client_bytes(conn, bytes);
+    }
+
+    /// The client sends no more: what it has asked for whole is still answered, then the connection ends.
+    pub(super) fn end_client(&mut self, conn: ConnId) {
+        let Some(client) = self.client(conn) else { return };
+        if client.stalled {
+            client.eof = true;
+            return;
+        }
+        client.ending = true;
+        client.unread = Vec::new();
+        client.swallow = None;
+        self.touch_client(conn);
+    }
+
+    /// The connection is broken: what it has asked for is carried out, the answers are dropped.
+    pub(super) fn drop_client(&mut self, conn: ConnId) {
+        let Some(client) = self.client(conn) else { return };
+        if std::mem::take(&mut client.stalled) {
+            client.gone = true;
+            let unread = std::mem::take(&mut client.unread);
+            self.take_client_bytes(conn, &unread);
+        }
+        self.close_client(conn);
+    }
+
+    /// Answers a slot of a client; if the client is gone, only the answer is dropped.
+    #[inline]
+    pub(super) fn answer(&mut self, conn: ConnId, slot: u32, answer: Answer<'_>) {
+        let Some(client) = self.clients.get_mut(conn.index(), conn.generation()) else { return };
+        if client.closed || client.cut {
+            return;
+        }
+        client.slots.fill(slot, answer, &mut client.outbox, &mut self.spare);
+        if let First::Streaming(fanout) = client.slots.first() {
+            self.parked.push(fanout);
+        }
+        if !client.dirty {
+            client.dirty = true;
+            self.dirty_clients.push(conn);
+        }
+    }
+
+    /// Reserves the next slot of a client that is there.
+    pub(super) fn reserve_slot(&mut self, conn: ConnId) -> u32 {
+        self.client(conn).expect("the client whose request this is").slots.reserve()
+    }
+
+    /// Reserves a slot and answers it at once.
+    pub(super) fn answer_now(&mut self, conn: ConnId, answer: &[u8]) {
+        let slot = self.reserve_slot(conn);
+        self.answer(conn, slot, Answer::copied(answer));
+    }
+
+    /// Answers a refused request, once its value has been dropped.
+    pub(super) fn refuse(&mut self, conn: ConnId, swallow: u64, then: Refused) {
+        self.counters.refused_requests += 1;
+        if swallow == 0 {
+            self.answer_refused(conn, then);
+        } else if let Some(client) = self.client(conn) {
+            client.swallow = Some(Box::new(Swallow { left: swallow, then }));
+        }
+    }
+
+    pub(super) fn sent_to_client(&mut self, conn: ConnId, buffer: Outbox, written: usize) {
+        self.counters.bytes_written += written as u64;
+        buffer.recycle(&mut self.spare);
+        let Some(client) = self.client(conn) else { return };
+        client.sending = 0;
+        let streaming = client.slots.first();
+        if client.stalled || client.ending || !client.outbox.is_empty() {
+            self.touch_client(conn);
+        }
+        if let First::Streaming(fanout) = streaming {
+            self.parked.push(fanout);
+        }
+    }
+
+    pub(super) fn forget_client(&mut self, conn: ConnId) {
+        if let Some(client) = self.clients.remove(conn.index(), conn.generation()) {
+            self.counters.curr_connections -= 1;
+            client.outbox.recycle(&mut self.spare);
+        }
+    }
+
+    /// The client is looked at when this tick ends.
+    pub(super) fn touch_client(&mut self, conn: ConnId) {
+        let Some(client) = self.clients.get_mut(conn.index(), conn.generation()) else { return };
+        if !client.dirty {
+            client.dirty = true;
+            self.dirty_clients.push(conn);
+        }
+    }
+
+    /// Clients that had too much outstanding go on, if they have not any more.
+    pub(super) fn resume_stalled(&mut self) {
+        while let Some(conn) = self.stalled.pop() {
+            let Some(client) = self.client(conn) else { continue };
+            if client.closed || !client.stalled {
+                continue;
+            }
+            client.stalled = false;
+            let unread = std::mem::take(&mut client.unread);
+            self.take_client_bytes(conn, &unread);
+            let Some(client) = self.client(conn) else { continue };
+            if client.stalled {
+                continue;
+            }
+            let eof = client.eof;
+            if std::mem::take(&mut client.paused) {
+                self.actions.push_back(Action::ResumeRead(conn));
+            }
+            if eof {
+                self.end_client(conn);
+            }
+            self.touch_client(conn);
+        }
+    }
+
+    /// One write for each client that has an answer; closes those that are owed nothing more.
+    pub(super) fn flush_clients(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty_clients);
+        for conn in dirty.drain(..) {
+            let limits = &self.settings.limits;
+            let Some(client) = self.clients.get_mut(conn.index(), conn.generation()) else { continue };
+            client.dirty = false;
+            if client.closed {
+                continue;
+            }
+            if client.sending == 0 && !client.outbox.is_empty() {
+                let buffer = std::mem::take(&mut client.outbox);
+                client.sending = buffer.len();
+                self.actions.push_back(Action::Send { conn, buffer });
+            }
+            if client.stalled
+                && client.slots.len() <= limits.client_requests_max / 2
+                && client.owed_bytes() <= limits.client_unread_max / 2
+            {
+                self.stalled.push(conn);
+            } else if client.ending && !client.stalled && client.is_settled() {
+                self.close_client(conn);
+            }
+        }
+        dirty.append(&mut self.dirty_clients);
+        self.dirty_clients = dirty;
+    }
+
+    pub(super) fn close_client(&mut self, conn: ConnId) {
+        let Some(client) = self.client(conn) else { return };
+        if !std::mem::replace(&mut client.closed, true) {
+            client.ending = true;
+            client.unread = Vec::new();
+            let outbox = std::mem::take(&mut client.outbox);
+            outbox.recycle(&mut self.spare);
+            self.actions.push_back(Action::Close(conn));
+        }
+    }
+
+    /// Parses what has come. Whole frames are dealt with in place; only an unfinished one is kept.
+    fn take_client_bytes(&mut self, conn: ConnId, mut bytes: &[u8]) {
+        let Some(client) = self.client(conn) else { return };
+        if client.stalled {
+            client.unread.extend_from_slice(bytes);
+            return;
+        }
+        if !client.unread.is_empty() {
+            let lacking = client.progress.needed.saturating_sub(client.unread.len()).max(1);
+            let (now, later) = bytes.split_at(lacking.min(bytes.len()));
+            // A value's end is known, so what lies behind it need not be copied with it.
+            let whole_value = client.progress.scanned == 0 && lacking > 1;
+            let (now, later) = if whole_value { (now, later) } else { (bytes, &[][..]) };
+            client.unread.extend_from_slice(now);
+            if client.unread.len() < client.progress.needed {
+                return;
+            }
+            bytes = later;
+            let unread = std::mem::take(&mut client.unread);
+            self.take_gathered(conn, unread);
+            match self.client(conn) {
+                Some(client) if !client.unread.is_empty() => return self.take_client_bytes(conn, bytes),
+                _ => {}
+            }
+        }
+        if !bytes.is_empty() {
+            self.take_frames(conn, bytes, None);
+        }
+    }
+
+    fn take_gathered(&mut self, conn: ConnId, unread: Vec<u8>) {
+        if unread.len() >= self.settings.limits.moved_min {
+            let backing = Bytes::from(unread);
+            self.take_frames(conn, &backing, Some(&backing));
+        } else {
+            self.take_frames(conn, &unread, None);
+        }
+    }
+
+    /// Deals with the whole frames of `input`, and keeps the rest. `backing` owns the same bytes, if anything
+    /// does: then large values are moved out of it.
+    fn take_frames(&mut self, conn: ConnId, input: &[u8], backing: Option<&Bytes>) {
+        let mut at = 0;
+        while at < input.len() {
+            let limits = &self.settings.limits;
+            let Some(client) = self.clients.get_mut(conn.index(), conn.generation()) else { return };
+            if client.ending {
+                return;
+            }
+            let too_much = client.slots.len() >= limits.client_requests_max
+                || client.owed_bytes() > limits.client_unread_max;
+            if too_much && !client.gone {
+                return self.stall_client(conn, &input[at..]);
+            }
+            if client.swallow.is_some() {
+                at += self.swallow(conn, input.len() - at);
+                continue;
+            }
+            if client.protocol == Protocol::Unknown {
+                let binary = input[at] == REQUEST_MAGIC;
+                client.protocol = if binary { Protocol::Binary } else { Protocol::Text };
+            }
+            let progress = std::mem::take(&mut client.progress);
+            let taken = match client.protocol {
+                Protocol::Binary => self.take_binary(conn, &input[at..], backing),
+                _ => self.take_text(conn, &input[at..], progress.scanned, backing),
+            };
+            match taken {
+                Taken::Frame(length) => at += length,
+                Taken::Partial(progress) => return self.keep_unread(conn, &input[at..], progress),
+                Taken::Ended => return self.end_client(conn),
+            }
+        }
+    }
+
+    fn keep_unread(&mut self, conn: ConnId, rest: &[u8], progress: Progress) {
+        let Some(client) = self.client(conn) else { return };
+        debug_assert!(client.unread.is_empty());
+        client.unread.extend_from_slice(rest);
+        client.progress = progress;
+    }
+
+    fn stall_client(&mut self, conn: ConnId, rest: &[u8]) {
+        self.counters.paused_reads += 1;
+        let Some(client) = self.client(conn) else { return };
+        client.stalled = true;
+        client.unread.extend_from_slice(rest);
+        if !std::mem::replace(&mut client.paused, true) {
+            self.actions.push_back(Action::PauseRead(conn));
+        }
+    }
+
+    /// Drops bytes of a refused value; gives how many.
+    fn swallow(&mut self, conn: ConnId, available: usize) -> usize {
+        let Some(client) = self.client(conn) else { return available };
+        let Some(mut swallow) = client.swallow.take() else { return 0 };
+        let dropped = swallow.left.min(available as u64);
+        swallow.left -= dropped;
+        if swallow.left > 0 {
+            client.swallow = Some(swallow);
+        } else {
+            self.answer_refused(conn, swallow.then);
+        }
+        dropped as usize
+    }
+
+    fn answer_refused(&mut self, conn: ConnId, refused: Refused) {
+        if let Some(key) = refused.unlink {
+            self.unlink_then_answer(conn, &key, &refused.answer);
+        } else {
+            self.answer_now(conn, &refused.answer);
+        }
+        if refused.close {
+            self.end_client(conn);
+        }
+    }
+}

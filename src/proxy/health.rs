@@ -1,0 +1,141 @@
+//! A backend's health: failures counted, probes made, and what its requests get when it does not answer.
+
+use std::time::Duration;
+
+use crate::protocol::binary::status;
+
+use super::Proxy;
+use super::backend::{Probe, RETRY_INTERVAL_MAX, Why, error_text};
+use super::binary_requests::response;
+use super::fanout::Failed;
+use super::link::{Expect, LinkProtocol, Target};
+use super::replies::Answer;
+use super::settings::ReadErrors;
+
+impl Proxy {
+    /// Opens a link to every backend, so that their versions are known and the absent are named in the log.
+    pub(super) fn greet_backends(&mut self) {
+        for backend in 0..self.backends.len() {
+            self.open_link(backend, LinkProtocol::Text);
+        }
+    }
+
+    /// Answers a request whose backend did not.
+    pub(super) fn fail(&mut self, backend: usize, target: Target, expect: Expect, key: &[u8], why: Why) {
+        match target {
+            Target::Slot(conn, slot) => {
+                self.backends[backend].errors += 1;
+                let answer = self.failure_answer(backend, expect, key, why);
+                self.answer(conn, slot, Answer::copied(&answer));
+            }
+            Target::Part(fanout, part) => self.fail_part(fanout, part, Failed::Backend(why)),
+            Target::Broadcast(index, generation) => {
+                let text = error_text(&self.settings.backends[backend].name, why);
+                self.broadcast_answered((index, generation), Some(text.into_bytes()));
+            }
+            Target::Greeting | Target::Mark => {}
+        }
+    }
+
+    /// The answer to a read of a text client, if the backend's failure is to look like a miss.
+    pub(super) fn reads_as_miss(&self, with_cas: bool) -> bool {
+        match self.settings.read_errors {
+            ReadErrors::Error => false,
+            ReadErrors::Miss => !with_cas,
+            ReadErrors::MissAll => true,
+        }
+    }
+
+    fn failure_answer(&mut self, backend: usize, expect: Expect, key: &[u8], why: Why) -> Vec<u8> {
+        match expect {
+            Expect::Get { with_cas } if self.reads_as_miss(with_cas) => {
+                self.counters.backend_errors_as_misses += 1;
+                return b"END\r\n".to_vec();
+            }
+            Expect::Meta { read: true, quiet, .. } => {
+                self.counters.backend_errors_as_misses += 1;
+                return if quiet { Vec::new() } else { [b"EN", key, b"\r\n"].concat() };
+            }
+            Expect::Line { quiet: true, .. } | Expect::Unlinked { quiet: true } => {
+                self.counters.backend_errors_unheard += 1;
+                return Vec::new();
+            }
+            _ => self.counters.backend_errors += 1,
+        }
+        let text = error_text(&self.settings.backends[backend].name, why);
+        match expect {
+            Expect::Binary { opcode, opaque, .. } | Expect::BinaryUnlinked { opcode, opaque, .. } => {
+                response(opcode, opaque, status::TEMPORARY_FAILURE, text.as_bytes())
+            }
+            _ => [text.as_bytes(), b"\r\n"].concat(),
+        }
+    }
+
+    /// A backend has failed: at most once in each --timeout. Enough of them in a row, and it is down.
+    pub(super) fn count_failure(&mut self, backend: usize, why: Why) {
+        if self.backends[backend].down.is_some() {
+            return self.schedule_probe(backend);
+        }
+        let (now, timeout) = (self.now, self.settings.timeout);
+        let state = &mut self.backends[backend];
+        if state.last_failure.is_some_and(|last| now < last + timeout) {
+            return;
+        }
+        state.last_failure = Some(now);
+        state.failures += 1;
+        let failures = state.failures;
+        let name = &self.settings.backends[backend].name;
+        if failures >= self.settings.failure_limit {
+            log::warn!("backend {name} is down after {failures} failures: {}", why.words());
+            self.schedule_probe(backend);
+        } else if failures == 1 {
+            log::warn!("backend {name}: {}", why.words());
+        }
+    }
+
+    /// A backend has answered.
+    #[inline]
+    pub(super) fn backend_heard(&mut self, backend: usize) {
+        let state = &mut self.backends[backend];
+        if state.failures != 0 {
+            state.failures = 0;
+            state.last_failure = None;
+            if state.down.take().is_some() {
+                log::info!("backend {} is up again", self.settings.backends[backend].name);
+            }
+        }
+    }
+
+    /// Tries a down backend if it is time to. Gives when to look again.
+    pub(super) fn probe(&mut self, backend: usize) -> Option<crate::time::Time> {
+        let probe = self.backends[backend].down?;
+        if self.now >= probe.at {
+            let guard = self.settings.connect_timeout + self.settings.timeout * 2;
+            self.backends[backend].down = Some(Probe { at: self.now + guard, ..probe });
+            if self.backends[backend].text.is_none() {
+                self.open_link(backend, LinkProtocol::Text);
+            }
+        }
+        self.backends[backend].down.map(|probe| probe.at)
+    }
+
+    fn schedule_probe(&mut self, backend: usize) {
+        let first = self.settings.retry_interval;
+        let interval = match self.backends[backend].down {
+            None => first,
+            Some(probe) => (probe.interval * 2).min(RETRY_INTERVAL_MAX.max(first)),
+        };
+        let at = self.now + interval - self.jittered(interval / 10);
+        self.backends[backend].down = Some(Probe { at, interval });
+        self.wake_at(at);
+    }
+
+    /// A duration between zero and `most`, so that the workers of many proxies do not try all at once.
+    fn jittered(&mut self, most: Duration) -> Duration {
+        // xorshift64: Marsaglia, "Xorshift RNGs", 2003.
+        self.jitter ^= self.jitter << 13;
+        self.jitter ^= self.jitter >> 7;
+        self.jitter ^= self.jitter << 17;
+        most.mul_f64((self.jitter >> 11) as f64 / (1u64 << 53) as f64)
+    }
+}

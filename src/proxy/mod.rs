@@ -1,0 +1,264 @@
+//! A worker's logic: a sans-I/O state machine. Bytes, events and the time go in by `handle_*`; actions and the
+//! next deadline come out by `poll_*`. It never touches a socket, a clock, a thread or a random source.
+//!
+//! ```text
+//!  client bytes -> client.rs -> text_requests.rs -> placement -> link_queue.rs: outbox + Pending
+//!                  (parse,      binary_requests.rs               (one write per link and tick)
+//!                   slots)      multiget.rs                             |
+//!                      ^                                                v
+//!  client outbox <- replies.rs <- receive.rs: head of the pipeline <- link bytes
+//!  (one write per client and tick)
+//! ```
+//!
+//! | file | subject |
+//! |---|---|
+//! | `client.rs` | a client's state, what becomes of its bytes |
+//! | `text_requests.rs`, `binary_requests.rs` | what each request becomes |
+//! | `replies.rs` | slots: answers in the order of requests |
+//! | `fanout.rs`, `multiget.rs` | multi-key reads: their state, their course |
+//! | `broadcast.rs` | flush_all |
+//! | `own_answers.rs` | version and stats, answered here |
+//! | `backend.rs`, `health.rs` | a backend's health and the words for what went wrong |
+//! | `link.rs`, `link_queue.rs`, `link_life.rs` | a link's state, what is queued on it, how it comes and goes |
+//! | `receive.rs` | replies of a link to their slots |
+//! | `deadlines.rs` | what is overdue |
+//! | `drain.rs` | the way to a clean end |
+
+mod backend;
+mod binary_requests;
+mod broadcast;
+mod client;
+mod deadlines;
+mod drain;
+mod fanout;
+mod health;
+mod link;
+mod link_life;
+mod link_queue;
+pub mod message;
+mod multiget;
+mod own_answers;
+mod receive;
+mod replies;
+pub mod settings;
+mod table;
+mod text_requests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::buffer::{Outbox, Spare};
+use crate::io::{Action, ConnId, Failure, Handler};
+use crate::protocol::reply::ReplyLimits;
+use crate::protocol::text::ParserLimits;
+use crate::stats::Counters;
+use crate::time::Time;
+
+use backend::Backend;
+use broadcast::Broadcast;
+use client::Client;
+use fanout::{Fanout, FanoutId};
+use link::Link;
+use message::Message;
+use own_answers::StatsQuestion;
+use settings::Settings;
+use table::Table;
+
+/// Vectors kept for use again, and the largest that is kept, bytes.
+const SPARE_VECTORS: usize = 1024;
+const SPARE_CAPACITY: usize = 16 << 10;
+
+/// One worker's logic.
+#[derive(Debug)]
+pub struct Proxy {
+    settings: Arc<Settings>,
+    worker: usize,
+    parser_limits: ParserLimits,
+    reply_limits: ReplyLimits,
+    now: Time,
+    clients: Table<Client>,
+    links: Table<Link>,
+    backends: Vec<Backend>,
+    fanouts: Table<Option<Box<Fanout>>>,
+    broadcasts: Table<Broadcast>,
+    questions: Table<StatsQuestion>,
+    /// Connections with something to write.
+    dirty_clients: Vec<ConnId>,
+    dirty_links: Vec<ConnId>,
+    /// Clients that may be able to go on, and multi-key reads whose client can take more.
+    stalled: Vec<ConnId>,
+    parked: Vec<FanoutId>,
+    actions: VecDeque<Action>,
+    spare: Spare,
+    /// No deadline is earlier than this.
+    wake: Time,
+    /// The state of a small generator of jitter, seeded from outside.
+    jitter: u64,
+    draining: Option<Time>,
+    stopped: bool,
+    counters: Counters,
+}
+
+impl Proxy {
+    /// A worker with no connections. `seed` feeds the jitter of its retries. Worker 0 greets all backends at
+    /// once, so that their versions are known; the others open links when they need them.
+    pub fn new(settings: Arc<Settings>, worker: usize, seed: u64) -> Self {
+        let limits = &settings.limits;
+        let mut proxy = Proxy {
+            parser_limits: ParserLimits { value_max: limits.value_max, get_line_max: limits.get_line_max },
+            reply_limits: ReplyLimits { line_max: limits.reply_line_max, value_max: limits.reply_value_max },
+            now: Time::default(),
+            clients: Table::default(),
+            links: Table::default(),
+            backends: settings.backends.iter().map(|_| Backend::default()).collect(),
+            fanouts: Table::default(),
+            broadcasts: Table::default(),
+            questions: Table::default(),
+            dirty_clients: Vec::new(),
+            dirty_links: Vec::new(),
+            stalled: Vec::new(),
+            parked: Vec::new(),
+            actions: VecDeque::new(),
+            spare: Spare::new(SPARE_VECTORS, SPARE_CAPACITY),
+            wake: Time::NEVER,
+            jitter: seed | 1,
+            draining: None,
+            stopped: false,
+            counters: Counters::default(),
+            settings,
+            worker,
+        };
+        if worker == 0 {
+            proxy.greet_backends();
+        }
+        proxy
+    }
+
+    /// The next thing to be done. Ask again until there is none.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        if self.actions.is_empty() {
+            self.flush();
+        }
+        self.actions.pop_front()
+    }
+
+    /// How long the driver may wait for events; `None`: for ever.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        (self.wake != Time::NEVER).then(|| self.wake.since(self.now))
+    }
+
+    /// Carries out what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.now = now;
+        self.counters.ticks += 1;
+        if now >= self.wake {
+            self.expire();
+        }
+    }
+
+    /// Handles all input of a tick first, then writes to each dirty connection once.
+    fn flush(&mut self) {
+        self.resume_parked();
+        self.resume_stalled();
+        self.flush_links();
+        self.flush_clients();
+        self.check_drained();
+    }
+
+    /// Something is due at `at`.
+    #[inline]
+    fn wake_at(&mut self, at: Time) {
+        if at < self.wake {
+            self.wake = at;
+        }
+    }
+
+    fn client(&mut self, conn: ConnId) -> Option<&mut Client> {
+        self.clients.get_mut(conn.index(), conn.generation())
+    }
+
+    fn link(&mut self, conn: ConnId) -> Option<&mut Link> {
+        self.links.get_mut(conn.index(), conn.generation())
+    }
+}
+
+impl Handler for Proxy {
+    fn handle_now(&mut self, now: Time) {
+        self.now = now;
+    }
+
+    fn handle_accepted(&mut self) -> ConnId {
+        self.accept_client()
+    }
+
+    fn handle_received(&mut self, conn: ConnId, bytes: &[u8]) {
+        if conn.is_link() {
+            self.receive_from_link(conn, bytes);
+        } else {
+            self.receive_from_client(conn, bytes);
+        }
+    }
+
+    fn handle_eof(&mut self, conn: ConnId) {
+        if conn.is_link() {
+            self.link_ended(conn);
+        } else {
+            self.end_client(conn);
+        }
+    }
+
+    fn handle_failed(&mut self, conn: ConnId, failure: Failure) {
+        if conn.is_link() {
+            self.link_failed(conn, failure);
+        } else {
+            self.drop_client(conn);
+        }
+    }
+
+    fn handle_sent(&mut self, conn: ConnId, buffer: Outbox, written: usize) {
+        if conn.is_link() {
+            self.sent_to_link(conn, buffer, written);
+        } else {
+            self.sent_to_client(conn, buffer, written);
+        }
+    }
+
+    fn handle_connected(&mut self, conn: ConnId) {
+        self.link_connected(conn);
+    }
+
+    fn handle_closed(&mut self, conn: ConnId) {
+        if conn.is_link() {
+            self.links.remove(conn.index(), conn.generation());
+        } else {
+            self.forget_client(conn);
+        }
+    }
+
+    fn handle_resolved(&mut self, backend: usize, addresses: usize) {
+        self.backend_resolved(backend, addresses);
+    }
+
+    fn handle_message(&mut self, message: Message) {
+        match message {
+            Message::CountersWanted { worker, ticket } => {
+                let message =
+                    Message::Counters { worker: self.worker, ticket, report: Box::new(self.report()) };
+                self.actions.push_back(Action::Tell { worker, message });
+            }
+            Message::Counters { worker, ticket, report } => self.take_report(worker, ticket, *report),
+            Message::Version { backend, version } => self.backends[backend].version = Some(version),
+            Message::Drain(timeout) => self.drain(timeout),
+        }
+    }
+
+    fn has_actions(&self) -> bool {
+        !self.actions.is_empty()
+            || !self.dirty_clients.is_empty()
+            || !self.dirty_links.is_empty()
+            || !self.stalled.is_empty()
+            || !self.parked.is_empty()
+            || self.is_drained()
+    }
+}

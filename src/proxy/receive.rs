@@ -1,0 +1,453 @@
+//! Replies of a link: framed by what the head of its pipeline expects, checked, and given to their slots.
+//! Whatever cannot be the answer means that the link is out of step; nothing more is believed of it.
+
+use bytes::Bytes;
+
+use crate::io::ConnId;
+use crate::protocol::binary::{HEADER_BYTES, opcode, status};
+use crate::protocol::meta::MetaVerb;
+use crate::protocol::reply::{self, Frame};
+use crate::protocol::text::StoreVerb;
+
+use super::Proxy;
+use super::backend::Why;
+use super::binary_requests::{is_silenced, response};
+use super::fanout::{Failed, FanoutId};
+use super::link::{Expect, LineVerb, LinkState, Pending, Target};
+use super::message::Message;
+use super::replies::Answer;
+use super::text_requests::TOO_LARGE;
+use crate::io::Action;
+
+/// What was found at the start of a link's bytes.
+enum Reply {
+    /// The head's whole answer, so many bytes. It has been popped.
+    Whole(usize),
+    /// A part of it; the head stays.
+    Part(usize),
+    /// So many bytes must be there before looking again.
+    Partial(usize),
+    /// No answer to what was asked.
+    Broken,
+}
+
+impl Proxy {
+    pub(super) fn receive_from_link(&mut self, conn: ConnId, bytes: &[u8]) {
+        let now = self.now;
+        self.counters.backend_bytes_read += bytes.len() as u64;
+        let Some(link) = self.link(conn) else { return };
+        link.heard = now;
+        if link.state == LinkState::Standing {
+            self.take_link_bytes(conn, bytes);
+        }
+    }
+
+    /// Whole replies are dealt with in place; only an unfinished one is kept, and gathered up to its end.
+    fn take_link_bytes(&mut self, conn: ConnId, mut bytes: &[u8]) {
+        loop {
+            let Some(link) = self.link(conn) else { return };
+            if link.unread.is_empty() {
+                break;
+            }
+            let lacking = link.needed.saturating_sub(link.unread.len());
+            // One byte lacking means that the end is not known: then all is looked at.
+            let take = if lacking > 1 { lacking.min(bytes.len()) } else { bytes.len() };
+            link.unread.extend_from_slice(&bytes[..take]);
+            bytes = &bytes[take..];
+            if link.unread.len() < link.needed {
+                return;
+            }
+            let unread = std::mem::take(&mut link.unread);
+            if unread.len() >= self.settings.limits.moved_min {
+                let backing = Bytes::from(unread);
+                self.take_replies(conn, &backing, Some(&backing));
+            } else {
+                self.take_replies(conn, &unread, None);
+            }
+            if bytes.is_empty() {
+                return;
+            }
+        }
+        self.take_replies(conn, bytes, None);
+    }
+
+    fn take_replies(&mut self, conn: ConnId, input: &[u8], backing: Option<&Bytes>) {
+        let mut at = 0;
+        while at < input.len() {
+            let Some(link) = self.links.get_mut(conn.index(), conn.generation()) else { return };
+            if link.state != LinkState::Standing {
+                return;
+            }
+            let asked = link.pipeline.front().copied().filter(|pending| pending.start < link.handed);
+            let Some(pending) = asked else { return self.out_of_step(conn, &input[at..]) };
+            match self.take_reply(conn, pending, &input[at..], backing) {
+                Reply::Whole(length) | Reply::Part(length) => at += length,
+                Reply::Partial(needed) => {
+                    let Some(link) = self.link(conn) else { return };
+                    let rest = &input[at..];
+                    link.unread.reserve_exact(needed.min(rest.len() * 2 + (64 << 10)).max(rest.len()));
+                    link.unread.extend_from_slice(rest);
+                    link.needed = needed;
+                    return;
+                }
+                Reply::Broken => return self.out_of_step(conn, &input[at..]),
+            }
+        }
+    }
+
+    #[inline]
+    fn take_reply(&mut self, conn: ConnId, pending: Pending, input: &[u8], backing: Option<&Bytes>) -> Reply {
+        match pending.expect {
+            Expect::Get { with_cas } => self.take_get(conn, pending, with_cas, input, backing),
+            Expect::Values => self.take_values(conn, pending, input),
+            Expect::Line { verb, quiet } => match reply::line(input, self.reply_limits) {
+                Frame::Line { total } => self.take_line(conn, pending, verb, quiet, &input[..total]),
+                other => unfinished(other),
+            },
+            Expect::Meta { verb, quiet, .. } => self.take_meta(conn, pending, verb, quiet, input, backing),
+            Expect::Unlinked { quiet } => match reply::line(input, self.reply_limits) {
+                Frame::Line { total } => self.take_unlinked(conn, pending, quiet, &input[..total]),
+                other => unfinished(other),
+            },
+            Expect::Version => match reply::line(input, self.reply_limits) {
+                Frame::Line { total } => match input[..total - 2].strip_prefix(b"VERSION ") {
+                    Some(version) => self.take_version(conn, version, total),
+                    None => Reply::Broken,
+                },
+                other => unfinished(other),
+            },
+            _ => self.take_binary_reply(conn, pending, input, backing),
+        }
+    }
+
+    /// The head has been answered: it leaves the pipeline.
+    #[inline]
+    fn pop_head(&mut self, conn: ConnId, pending: &Pending) {
+        let Some(link) = self.links.get_mut(conn.index(), conn.generation()) else { return };
+        link.pipeline.pop_front();
+        link.keys.pop(pending.key_bytes as usize);
+        let backend = link.backend;
+        if pending.target == Target::Mark {
+            link.marks -= 1;
+            self.counters.late_replies += 1;
+            if link.marks == 0 {
+                self.touch_link(conn);
+            }
+        }
+        self.backend_heard(backend);
+    }
+
+    #[inline]
+    fn give(&mut self, pending: &Pending, answer: Answer<'_>) {
+        if let Target::Slot(client, slot) = pending.target {
+            self.answer(client, slot, answer);
+        }
+    }
+
+    fn take_get(
+        &mut self,
+        conn: ConnId,
+        pending: Pending,
+        with_cas: bool,
+        input: &[u8],
+        backing: Option<&Bytes>,
+    ) -> Reply {
+        let total = match reply::values(input, self.reply_limits) {
+            Frame::Value { total: value, .. } => {
+                let Some(link) = self.link(conn) else { return Reply::Broken };
+                let key = link.keys.front(pending.key_bytes as usize);
+                let total = value + b"END\r\n".len();
+                if reply::value_key(input) != key || has_cas(input) != with_cas {
+                    return Reply::Broken;
+                }
+                match input.get(value..total) {
+                    None => return Reply::Partial(total),
+                    Some(b"END\r\n") => {}
+                    Some(_) => return Reply::Broken,
+                }
+                self.counters.get_hits += 1;
+                total
+            }
+            Frame::Partial { total } => return Reply::Partial(partial_get(input, total)),
+            Frame::End { total } => {
+                self.counters.get_misses += 1;
+                total
+            }
+            Frame::Line { total } => total,
+            Frame::Broken => return Reply::Broken,
+        };
+        self.pop_head(conn, &pending);
+        self.give(&pending, whole(&input[..total], backing, self.settings.limits.moved_min));
+        Reply::Whole(total)
+    }
+
+    fn take_values(&mut self, conn: ConnId, pending: Pending, input: &[u8]) -> Reply {
+        match reply::values(input, self.reply_limits) {
+            Frame::Value { total, .. } => {
+                let fits = match pending.target {
+                    Target::Part(id, part) => self.take_part_value(id, part, &input[..total]),
+                    _ => true,
+                };
+                if fits { Reply::Part(total) } else { Reply::Broken }
+            }
+            Frame::End { total } => {
+                self.pop_head(conn, &pending);
+                self.part_answered(&pending, None);
+                Reply::Whole(total)
+            }
+            Frame::Line { total } => {
+                self.pop_head(conn, &pending);
+                self.part_answered(&pending, Some(Failed::Line(input[..total].into())));
+                Reply::Whole(total)
+            }
+            other => unfinished(other),
+        }
+    }
+
+    fn part_answered(&mut self, pending: &Pending, failed: Option<Failed>) {
+        let Target::Part(id, part) = pending.target else { return };
+        match failed {
+            Some(failed) => self.fail_part(id, part, failed),
+            None => self.finish_part(id, part),
+        }
+    }
+
+    fn take_part_value(&mut self, id: FanoutId, part: u16, frame: &[u8]) -> bool {
+        let Some(Some(fanout)) = self.fanouts.get_mut(id.0 as usize, id.1) else { return true };
+        has_cas(frame) == fanout.read.with_cas()
+            && fanout.take_value(usize::from(part), reply::value_key(frame), frame)
+    }
+
+    fn take_line(
+        &mut self,
+        conn: ConnId,
+        pending: Pending,
+        verb: LineVerb,
+        quiet: bool,
+        line: &[u8],
+    ) -> Reply {
+        self.count_line(verb, line);
+        self.pop_head(conn, &pending);
+        if let Target::Broadcast(index, generation) = pending.target {
+            let failure = (line != b"OK\r\n").then(|| line[..line.len() - 2].to_vec());
+            self.broadcast_answered((index, generation), failure);
+        } else {
+            self.give(&pending, if quiet { Answer::SILENCE } else { Answer::copied(line) });
+        }
+        Reply::Whole(line.len())
+    }
+
+    fn count_line(&mut self, verb: LineVerb, line: &[u8]) {
+        let counters = &mut self.counters;
+        let counter = match (verb, line[0], line[1]) {
+            (LineVerb::Store(StoreVerb::Cas), b'S', b'T') => &mut counters.cas_hits,
+            (LineVerb::Store(StoreVerb::Cas), b'E', b'X') => &mut counters.cas_badval,
+            (LineVerb::Store(StoreVerb::Cas), b'N', _) => &mut counters.cas_misses,
+            (LineVerb::Increment, b'0'..=b'9', _) => &mut counters.incr_hits,
+            (LineVerb::Increment, b'N', _) => &mut counters.incr_misses,
+            (LineVerb::Decrement, b'0'..=b'9', _) => &mut counters.decr_hits,
+            (LineVerb::Decrement, b'N', _) => &mut counters.decr_misses,
+            (LineVerb::Touch, b'T', _) => &mut counters.touch_hits,
+            (LineVerb::Touch, b'N', _) => &mut counters.touch_misses,
+            (LineVerb::Delete, b'D', _) => &mut counters.delete_hits,
+            (LineVerb::Delete, b'N', _) => &mut counters.delete_misses,
+            _ => return,
+        };
+        *counter += 1;
+    }
+
+    fn take_meta(
+        &mut self,
+        conn: ConnId,
+        pending: Pending,
+        verb: MetaVerb,
+        quiet: bool,
+        input: &[u8],
+        backing: Option<&Bytes>,
+    ) -> Reply {
+        let total = match reply::meta(input, self.reply_limits) {
+            Frame::Value { total, .. } | Frame::Line { total } => total,
+            other => return unfinished(other),
+        };
+        let code = [input[0], input[1]];
+        match (verb, &code) {
+            (MetaVerb::Get, b"EN") => self.counters.get_misses += 1,
+            (MetaVerb::Get, b"VA" | b"HD") => self.counters.get_hits += 1,
+            _ => {}
+        }
+        self.pop_head(conn, &pending);
+        let answer = if quiet && is_nominal(verb, &code) {
+            Answer::SILENCE
+        } else {
+            whole(&input[..total], backing, self.settings.limits.moved_min)
+        };
+        self.give(&pending, answer);
+        Reply::Whole(total)
+    }
+
+    /// The item under the key of a refused value is gone: now the refusal is answered.
+    fn take_unlinked(&mut self, conn: ConnId, pending: Pending, quiet: bool, line: &[u8]) -> Reply {
+        self.pop_head(conn, &pending);
+        let answer = match line {
+            b"DELETED\r\n" | b"NOT_FOUND\r\n" => TOO_LARGE,
+            error => error,
+        };
+        self.give(&pending, if quiet { Answer::SILENCE } else { Answer::copied(answer) });
+        Reply::Whole(line.len())
+    }
+
+    fn take_version(&mut self, conn: ConnId, version: &[u8], total: usize) -> Reply {
+        let Some(link) = self.link(conn) else { return Reply::Broken };
+        let backend = link.backend;
+        link.greeted = true;
+        if let Some(pending) = link.pipeline.front().copied() {
+            self.pop_head(conn, &pending);
+        }
+        if self.backends[backend].version.as_deref() != Some(version) {
+            let version: std::sync::Arc<[u8]> = version.into();
+            for worker in (0..self.settings.workers).filter(|&worker| worker != self.worker) {
+                let message = Message::Version { backend, version: version.clone() };
+                self.actions.push_back(Action::Tell { worker, message });
+            }
+            self.backends[backend].version = Some(version);
+        }
+        Reply::Whole(total)
+    }
+
+    fn take_binary_reply(
+        &mut self,
+        conn: ConnId,
+        pending: Pending,
+        input: &[u8],
+        backing: Option<&Bytes>,
+    ) -> Reply {
+        let header = match reply::binary(input, self.reply_limits) {
+            Ok(header) => header,
+            Err(other) => return unfinished(other),
+        };
+        let total = HEADER_BYTES + header.body;
+        let (expected, tag) = match pending.expect {
+            Expect::Binary { opcode, tag, .. } => (crate::protocol::binary::answering(opcode).0, tag),
+            Expect::BinaryUnlinked { tag, .. } => (opcode::DELETE, tag),
+            Expect::BinaryVersion { tag } => (opcode::VERSION, tag),
+            _ => return Reply::Broken,
+        };
+        if header.opcode != expected || header.opaque != tag {
+            return Reply::Broken;
+        }
+        match pending.expect {
+            Expect::BinaryVersion { .. } => {
+                return self.take_version(conn, &input[HEADER_BYTES..total], total);
+            }
+            Expect::BinaryUnlinked { opcode, opaque, .. } => {
+                self.pop_head(conn, &pending);
+                let answer = match header.status {
+                    status::OK | status::KEY_NOT_FOUND => {
+                        response(opcode, opaque, status::TOO_LARGE, b"Too large.")
+                    }
+                    other => response(opcode, opaque, other, &input[HEADER_BYTES..total]),
+                };
+                self.give(&pending, Answer::copied(&answer));
+            }
+            Expect::Binary { opcode, opaque, .. } => {
+                self.count_binary(opcode, header.status);
+                self.pop_head(conn, &pending);
+                self.give_binary(&pending, opcode, opaque, header.status, &input[..total], backing);
+            }
+            _ => {}
+        }
+        Reply::Whole(total)
+    }
+
+    fn give_binary(
+        &mut self,
+        pending: &Pending,
+        opcode: u8,
+        opaque: [u8; 4],
+        status: u16,
+        frame: &[u8],
+        backing: Option<&Bytes>,
+    ) {
+        if let Target::Broadcast(index, generation) = pending.target {
+            let failure = (status != status::OK).then(|| frame[HEADER_BYTES..].to_vec());
+            return self.broadcast_answered((index, generation), failure);
+        }
+        if is_silenced(opcode, status) {
+            return self.give(pending, Answer::SILENCE);
+        }
+        let mut head = [0; HEADER_BYTES];
+        head.copy_from_slice(&frame[..HEADER_BYTES]);
+        head[1] = opcode;
+        head[12..16].copy_from_slice(&opaque);
+        let body = whole(&frame[HEADER_BYTES..], backing, self.settings.limits.moved_min);
+        self.give(pending, Answer { head: &head, rest: body.head, moved: body.moved });
+    }
+
+    fn count_binary(&mut self, opcode: u8, status: u16) {
+        let counters = &mut self.counters;
+        let counter = match (crate::protocol::binary::answering(opcode).0, status) {
+            (opcode::GET | opcode::GETK | opcode::GAT | opcode::GATK, status::OK) => &mut counters.get_hits,
+            (opcode::GET | opcode::GETK | opcode::GAT | opcode::GATK, status::KEY_NOT_FOUND) => {
+                &mut counters.get_misses
+            }
+            (opcode::DELETE, status::OK) => &mut counters.delete_hits,
+            (opcode::DELETE, status::KEY_NOT_FOUND) => &mut counters.delete_misses,
+            (opcode::INCREMENT, status::OK) => &mut counters.incr_hits,
+            (opcode::INCREMENT, status::KEY_NOT_FOUND) => &mut counters.incr_misses,
+            (opcode::DECREMENT, status::OK) => &mut counters.decr_hits,
+            (opcode::DECREMENT, status::KEY_NOT_FOUND) => &mut counters.decr_misses,
+            (opcode::TOUCH, status::OK) => &mut counters.touch_hits,
+            (opcode::TOUCH, status::KEY_NOT_FOUND) => &mut counters.touch_misses,
+            _ => return,
+        };
+        *counter += 1;
+    }
+
+    fn out_of_step(&mut self, conn: ConnId, input: &[u8]) {
+        let Some(link) = self.link(conn) else { return };
+        let backend = link.backend;
+        self.counters.desyncs += 1;
+        let shown = input[..input.len().min(64)].escape_ascii().to_string();
+        log::error!("backend {} answered out of step: \"{shown}\"", self.settings.backends[backend].name);
+        self.lose_link(conn, Why::OutOfStep);
+    }
+}
+
+/// The frame as an answer: moved if it is large and `backing` owns it.
+#[inline]
+fn whole<'a>(frame: &'a [u8], backing: Option<&Bytes>, moved_min: usize) -> Answer<'a> {
+    match backing {
+        Some(backing) if frame.len() >= moved_min => {
+            Answer { head: &[], rest: &[], moved: Some(backing.slice_ref(frame)) }
+        }
+        _ => Answer::copied(frame),
+    }
+}
+
+/// The bytes that make a get's answer worth looking at again: with a whole value its `END` is awaited too.
+fn partial_get(input: &[u8], needed: usize) -> usize {
+    if needed > input.len() + 1 { needed + b"END\r\n".len() } else { needed }
+}
+
+/// The `VALUE` line bears a CAS token: it has four fields.
+#[inline]
+fn has_cas(frame: &[u8]) -> bool {
+    frame.iter().take_while(|&&byte| byte != b'\r').filter(|&&byte| byte == b' ').count() == 4
+}
+
+/// What a quiet meta command does not want to hear (1.6.18's proto_text.c).
+fn is_nominal(verb: MetaVerb, code: &[u8; 2]) -> bool {
+    match verb {
+        MetaVerb::Get => code == b"EN",
+        MetaVerb::Set | MetaVerb::Delete => code == b"HD",
+        MetaVerb::Arithmetic => code == b"HD" || code == b"VA",
+        MetaVerb::Debug | MetaVerb::Noop => false,
+    }
+}
+
+fn unfinished(frame: Frame) -> Reply {
+    match frame {
+        Frame::Partial { total } => Reply::Partial(total),
+        _ => Reply::Broken,
+    }
+}

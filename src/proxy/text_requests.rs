@@ -1,0 +1,167 @@
+//! What each request of a text client becomes: a request to the owner of its key, a multi-key read, a
+//! broadcast, or an answer given here.
+
+use bytes::Bytes;
+
+use crate::io::ConnId;
+use crate::protocol::compose;
+use crate::protocol::meta::{Meta, MetaVerb};
+use crate::protocol::text::{self, Request, Step, Store};
+
+use super::Proxy;
+use super::client::{Refused, Taken};
+use super::fanout::Read;
+use super::link::{Expect, LineVerb, LinkProtocol, Target};
+use super::link_queue::Value;
+use super::settings::ReadErrors;
+
+impl Proxy {
+    /// Deals with the first frame of a text client's bytes.
+    pub(super) fn take_text(
+        &mut self,
+        conn: ConnId,
+        input: &[u8],
+        scanned: usize,
+        backing: Option<&Bytes>,
+    ) -> Taken {
+        match text::parse(input, scanned, &self.parser_limits) {
+            Step::Request(request, length) => {
+                if self.take_text_request(conn, request, backing) {
+                    Taken::Frame(length)
+                } else {
+                    Taken::Ended
+                }
+            }
+            Step::Partial(partial) => Taken::Partial(partial.into()),
+            Step::Refused(refusal) if refusal.close && refusal.answer.is_empty() => Taken::Ended,
+            Step::Refused(refusal) => {
+                let refused = Refused {
+                    answer: refusal.answer.to_vec(),
+                    unlink: refusal.unlink.map(Box::from),
+                    close: refusal.close,
+                };
+                self.refuse(conn, refusal.swallow, refused);
+                Taken::Frame(refusal.consumed)
+            }
+        }
+    }
+
+    /// False if the connection takes no more requests.
+    fn take_text_request(&mut self, conn: ConnId, request: Request<'_>, backing: Option<&Bytes>) -> bool {
+        match request {
+            Request::Get { with_cas, key } => self.get(conn, with_cas, key),
+            Request::GetMany { with_cas, keys } => self.read_many(conn, Read::Get { with_cas }, keys),
+            Request::Gat { with_cas, exptime, keys } => {
+                self.read_many(conn, Read::Gat { with_cas, exptime }, keys)
+            }
+            Request::Store(store) => self.store(conn, &store, backing),
+            Request::Arithmetic { decrement, key, delta, noreply } => {
+                let verb = if decrement { LineVerb::Decrement } else { LineVerb::Increment };
+                self.line(conn, verb, key, noreply, |out| compose::arithmetic(out, decrement, key, delta));
+            }
+            Request::Touch { key, exptime, noreply } => {
+                self.counters.cmd_touch += 1;
+                self.line(conn, LineVerb::Touch, key, noreply, |out| compose::touch(out, key, exptime));
+            }
+            Request::Delete { key, noreply } => {
+                self.line(conn, LineVerb::Delete, key, noreply, |out| compose::delete(out, key));
+            }
+            Request::FlushAll { delay, noreply } => self.flush_all(conn, delay, noreply),
+            Request::Verbosity { noreply } => self.answer_now(conn, if noreply { b"" } else { b"OK\r\n" }),
+            Request::Version => self.answer_version(conn),
+            Request::Stats { arguments } => self.answer_stats(conn, arguments),
+            Request::Administrative { verb } => self.refuse_administrative(conn, verb),
+            Request::Quit => return false,
+            Request::Meta(meta) => self.meta(conn, &meta, backing),
+        }
+        true
+    }
+
+    #[inline]
+    fn get(&mut self, conn: ConnId, with_cas: bool, key: &[u8]) {
+        self.counters.cmd_get += 1;
+        let slot = self.reserve_slot(conn);
+        let backend = self.settings.placement.owner(key);
+        let (target, expect) = (Target::Slot(conn, slot), Expect::Get { with_cas });
+        self.queue_or_fail(backend, LinkProtocol::Text, target, expect, key, |out, _| {
+            compose::get(out, with_cas, key);
+            Value::None
+        });
+    }
+
+    fn store(&mut self, conn: ConnId, store: &Store<'_>, backing: Option<&Bytes>) {
+        self.counters.cmd_set += 1;
+        let slot = self.reserve_slot(conn);
+        let backend = self.settings.placement.owner(store.key);
+        let target = Target::Slot(conn, slot);
+        let expect = Expect::Line { verb: LineVerb::Store(store.verb), quiet: store.noreply };
+        let moved_min = self.settings.limits.moved_min;
+        self.queue_or_fail(backend, LinkProtocol::Text, target, expect, &[], |out, _| {
+            compose::store_line(out, store);
+            Value::line(store.value, backing, moved_min)
+        });
+    }
+
+    fn line(
+        &mut self,
+        conn: ConnId,
+        verb: LineVerb,
+        key: &[u8],
+        quiet: bool,
+        compose: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let slot = self.reserve_slot(conn);
+        let backend = self.settings.placement.owner(key);
+        let (target, expect) = (Target::Slot(conn, slot), Expect::Line { verb, quiet });
+        self.queue_or_fail(backend, LinkProtocol::Text, target, expect, &[], |out, _| {
+            compose(out);
+            Value::None
+        });
+    }
+
+    fn meta(&mut self, conn: ConnId, meta: &Meta<'_>, backing: Option<&Bytes>) {
+        if meta.verb == MetaVerb::Noop {
+            return self.answer_now(conn, b"MN\r\n");
+        }
+        self.counters.cmd_meta += 1;
+        match meta.verb {
+            MetaVerb::Get => self.counters.cmd_get += 1,
+            MetaVerb::Set => self.counters.cmd_set += 1,
+            _ => {}
+        }
+        let slot = self.reserve_slot(conn);
+        let backend = self.settings.placement.owner(meta.placement_key(&mut [0; 256]));
+        let read = meta.verb == MetaVerb::Get
+            && !meta.returns_cas
+            && !meta.compares_cas
+            && self.settings.read_errors != ReadErrors::Error;
+        let mut echo = Vec::new();
+        if read {
+            compose::meta_echo(&mut echo, meta);
+        }
+        let expect = Expect::Meta { verb: meta.verb, quiet: meta.quiet, read };
+        let moved_min = self.settings.limits.moved_min;
+        self.queue_or_fail(backend, LinkProtocol::Text, Target::Slot(conn, slot), expect, &echo, |out, _| {
+            compose::meta_line(out, meta);
+            if meta.verb == MetaVerb::Set { Value::line(meta.value, backing, moved_min) } else { Value::None }
+        });
+    }
+
+    /// A value was refused, and memcached would have removed what stood under its key: so its owner is told to,
+    /// and the refusal is answered when it has.
+    pub(super) fn unlink_then_answer(&mut self, conn: ConnId, key: &[u8], answer: &[u8]) {
+        if self.client(conn).is_some_and(|client| client.protocol == super::client::Protocol::Binary) {
+            return self.unlink_then_answer_binary(conn, key, answer);
+        }
+        let slot = self.reserve_slot(conn);
+        let backend = self.settings.placement.owner(key);
+        let expect = Expect::Unlinked { quiet: answer.is_empty() };
+        self.queue_or_fail(backend, LinkProtocol::Text, Target::Slot(conn, slot), expect, &[], |out, _| {
+            compose::delete(out, key);
+            Value::None
+        });
+    }
+}
+
+/// The one text refusal that unlinks.
+pub(super) const TOO_LARGE: &[u8] = b"SERVER_ERROR object too large for cache\r\n";
