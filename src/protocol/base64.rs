@@ -9,7 +9,7 @@
 /// its number in the four (1 or 2) is the number of bytes that the four have less.
 pub fn decode<'s>(text: &[u8], out: &'s mut [u8]) -> Option<&'s [u8]> {
     let count = text.iter().filter(|&&byte| SEXTETS[usize::from(byte)] != SKIPPED).count();
-    if count == 0 || count % 4 != 0 || count / 4 * 3 > out.len() {
+    if count == 0 || !count.is_multiple_of(4) || count / 4 * 3 > out.len() {
         return None;
     }
     let (mut bits, mut symbols, mut padding, mut written) = (0u32, 0, 0, 0);

@@ -150,7 +150,7 @@ pub fn parse(input: &[u8], value_max: usize) -> Step<'_> {
                 None => Step::Partial { total: head + value_bytes },
             }
         }
-        Verdict::Unknown { swallow } => header.refuse(UNKNOWN_COMMAND, head, swallow, None),
+        Verdict::Unknown { swallow } => header.unknown(head, swallow),
         Verdict::Inconsistent => header.give_up(input, Some(UNKNOWN_COMMAND)),
         Verdict::Invalid => header.give_up(input, Some(INVALID_ARGUMENTS)),
     }
@@ -248,22 +248,29 @@ impl Header {
         Step::Request(Request { opcode, opaque, cas, extras, key, value }, bytes)
     }
 
-    /// The item goes if it was to be replaced: memcached keeps no stale value.
+    /// The item goes if it was to be replaced: memcached keeps no stale value. It counts the bytes to swallow
+    /// in an int; where that comes out negative it swallows nothing after a Set, Add or Replace, and loses its
+    /// way in an Append or Prepend, whose bytes are all swallowed here.
     fn too_large<'a>(&self, key: &'a [u8], head: usize, value_bytes: usize) -> Step<'a> {
-        let replaces = answering(self.opcode).0 == opcode::SET;
-        // A body has less than 2^32 bytes, so the cast is exact.
-        self.refuse(TOO_LARGE, head, value_bytes as u32, replaces.then_some(key))
+        use opcode::{APPEND, PREPEND, SET};
+        let verb = answering(self.opcode).0;
+        let counted = value_bytes <= i32::MAX as usize || matches!(verb, APPEND | PREPEND);
+        let swallow = if counted { value_bytes as u64 } else { 0 };
+        self.refuse(TOO_LARGE, head, swallow, (verb == SET).then_some(key))
+    }
+
+    /// Here too the bytes to swallow are counted in an int.
+    fn unknown<'a>(&self, head: usize, swallow: u32) -> Step<'a> {
+        self.refuse(UNKNOWN_COMMAND, head, i32::try_from(swallow).map_or(0, |bytes| bytes as u64), None)
     }
 
     fn refuse<'a>(
         &self,
         answer: Answer,
         consumed: usize,
-        swallow: u32,
+        swallow: u64,
         unlink: Option<&'a [u8]>,
     ) -> Step<'a> {
-        // memcached counts these bytes in an int, and swallows nothing if it came out negative.
-        let swallow = if i32::try_from(swallow).is_ok() { u64::from(swallow) } else { 0 };
         let Header { opcode, opaque, .. } = *self;
         Step::Refused(Refusal {
             opcode,

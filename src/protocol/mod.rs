@@ -9,8 +9,14 @@ pub mod base64;
 pub mod binary;
 mod commands;
 pub mod compose;
+#[cfg(test)]
+mod generate;
 pub mod meta;
+pub mod naive;
 pub mod number;
 pub mod reply;
 pub mod scan;
 pub mod text;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,304 @@
+//! The parsers against their oracle, against themselves with the bytes in pieces, and against what memcached
+//! 1.6.18 answered.
+
+use super::generate::{self, Random, Scope};
+use super::naive::{self, Outcome};
+use super::text::{ParserLimits, Partial};
+use super::{binary, text};
+
+const LIMITS: ParserLimits = ParserLimits { value_max: 1000, get_line_max: 3000 };
+
+/// A parser as these tests see it.
+type Parser<'p> = &'p dyn Fn(&[u8]) -> Outcome;
+
+fn parse_text(input: &[u8]) -> Outcome {
+    text::parse(input, 0, &LIMITS).into()
+}
+
+fn parse_binary(input: &[u8]) -> Outcome {
+    binary::parse(input, LIMITS.value_max).into()
+}
+
+/// All steps of a connection, as far as the bytes go.
+fn steps(stream: &[u8], parse: Parser) -> Vec<Outcome> {
+    let mut steps = Vec::new();
+    let mut rest = stream;
+    while !rest.is_empty() {
+        let step = parse(rest);
+        let ends = match &step {
+            Outcome::Refused(refusal) => refusal.close,
+            Outcome::Request(..) => false,
+            Outcome::Line(_) | Outcome::Total(_) => true,
+        };
+        let dropped = if ends { u64::MAX } else { bytes_of(&step) };
+        rest = &rest[usize::try_from(dropped).map_or(rest.len(), |dropped| dropped.min(rest.len()))..];
+        steps.push(step);
+    }
+    steps
+}
+
+/// Both parsers on the same stream: the first step in which they differ, told so that it can be repeated.
+fn difference(stream: &[u8], seed: u64, fast: Parser, oracle: Parser) -> Option<String> {
+    let (fast, oracle) = (steps(stream, fast), steps(stream, oracle));
+    if fast == oracle {
+        return None;
+    }
+    let at = (0..).find(|&at| fast.get(at) != oracle.get(at)).unwrap();
+    Some(format!(
+        "step {at} of the stream of seed {seed}\n  bytes:  \"{}\"\n  parser: {:?}\n  oracle: {:?}\n\
+         repeat: cargo test --lib protocol::tests",
+        stream.escape_ascii(),
+        fast.get(at),
+        oracle.get(at)
+    ))
+}
+
+/// The stream of a seed: whole requests one after the other, some of them mutated, some noise.
+fn stream(seed: u64, binary: bool, scope: Scope) -> Vec<u8> {
+    let mut random = Random::new(seed);
+    let mut stream = Vec::new();
+    for _ in 0..1 + random.below(4) {
+        let mut request = match (random.once_in(12), binary) {
+            (true, _) => generate::noise(&mut random),
+            (_, true) => generate::binary_request(&mut random, scope),
+            (_, false) => generate::request(&mut random, scope),
+        };
+        if random.once_in(4) {
+            generate::mutate(&mut random, &mut request);
+        }
+        stream.extend(request);
+    }
+    stream
+}
+
+#[test]
+fn text_parser_agrees_with_its_oracle() {
+    for seed in 0..60_000 {
+        let stream = stream(seed, false, Scope::All);
+        let oracle = |input: &[u8]| naive::text(input, &LIMITS);
+        assert_eq!(difference(&stream, seed, &parse_text, &oracle), None);
+    }
+}
+
+#[test]
+fn binary_parser_agrees_with_its_oracle() {
+    for seed in 0..60_000 {
+        let stream = stream(seed, true, Scope::All);
+        let oracle = |input: &[u8]| naive::binary(input, LIMITS.value_max);
+        assert_eq!(difference(&stream, seed, &parse_binary, &oracle), None);
+    }
+}
+
+/// The comparison sees an oracle that is wrong in one rare place.
+#[test]
+fn canary_a_wrong_oracle_is_seen() {
+    let liar = |input: &[u8]| match naive::text(input, &LIMITS) {
+        Outcome::Request(mut request, bytes) if request.name == "touch" => {
+            request.parts[1].push(b'0');
+            Outcome::Request(request, bytes)
+        }
+        other => other,
+    };
+    let binary_liar = |input: &[u8]| match naive::binary(input, LIMITS.value_max) {
+        Outcome::Refused(refusal) if refusal.swallow > 0 => {
+            Outcome::Refused(naive::Refusal { swallow: refusal.swallow - 1, ..refusal })
+        }
+        other => other,
+    };
+    let seen = |binary, oracle: Parser, fast: Parser| {
+        (0..60_000)
+            .filter_map(|seed| difference(&stream(seed, binary, Scope::All), seed, fast, oracle))
+            .count()
+    };
+    assert!(seen(false, &liar, &parse_text) > 100);
+    assert!(seen(true, &binary_liar, &parse_binary) > 100);
+}
+
+/// What a connection does whose bytes come in pieces: it keeps what is not whole, and `scanned` with it. Told
+/// is what is left of the last request, too.
+fn steps_in_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>, binary: bool) -> Vec<Outcome> {
+    let (mut steps, mut kept, mut scanned, mut swallow) = (Vec::new(), Vec::new(), 0, 0u64);
+    let mut last = None;
+    for piece in pieces {
+        kept.extend_from_slice(piece);
+        loop {
+            let dropped = swallow.min(kept.len() as u64);
+            kept.drain(..dropped as usize);
+            swallow -= dropped;
+            last = None;
+            if kept.is_empty() {
+                break;
+            }
+            let step = if binary { parse_binary(&kept) } else { text::parse(&kept, scanned, &LIMITS).into() };
+            scanned = 0;
+            match &step {
+                Outcome::Request(_, bytes) => drop(kept.drain(..bytes)),
+                Outcome::Refused(refusal) if refusal.close => {
+                    steps.push(step);
+                    return steps;
+                }
+                Outcome::Refused(refusal) => {
+                    kept.drain(..refusal.consumed);
+                    swallow = refusal.swallow;
+                }
+                Outcome::Line(so_far) => scanned = *so_far,
+                Outcome::Total(total) => assert!(*total > kept.len(), "a frame that is there is not partial"),
+            }
+            if matches!(step, Outcome::Line(_) | Outcome::Total(_)) {
+                last = Some(step);
+                break;
+            }
+            steps.push(step);
+        }
+    }
+    steps.extend(last);
+    steps
+}
+
+/// A closing step takes whatever had come by then.
+fn without_ends(mut steps: Vec<Outcome>) -> Vec<Outcome> {
+    for step in &mut steps {
+        if let Outcome::Refused(refusal) = step
+            && refusal.close
+        {
+            refusal.consumed = 0;
+        }
+    }
+    steps
+}
+
+#[test]
+fn pieces_make_no_difference() {
+    for seed in 0..6_000 {
+        for binary in [false, true] {
+            let stream = stream(seed, binary, Scope::Splittable);
+            let whole = without_ends(steps_in_pieces(std::iter::once(&stream[..]), binary));
+            let mut random = Random::new(seed);
+            let size = 1 + random.below(40);
+            let told = || format!("seed {seed}, binary {binary}, bytes \"{}\"", stream.escape_ascii());
+            assert_eq!(without_ends(steps_in_pieces(stream.chunks(1), binary)), whole, "bytes: {}", told());
+            assert_eq!(
+                without_ends(steps_in_pieces(stream.chunks(size), binary)),
+                whole,
+                "{size}: {}",
+                told()
+            );
+            // Each split in two, of one stream in eight: all of them take long.
+            for at in (1..stream.len()).filter(|_| seed % 8 == 0) {
+                let (one, two) = stream.split_at(at);
+                let split = without_ends(steps_in_pieces([one, two].into_iter(), binary));
+                assert_eq!(split, whole, "split at {at}: {}", told());
+            }
+        }
+    }
+}
+
+/// An LF before `scanned` is not looked for again: a line that comes byte by byte costs no square of its
+/// length.
+#[test]
+fn scanned_bytes_are_not_scanned_again() {
+    let step = text::parse(b"get a\r\nget b", 8, &LIMITS);
+    assert_eq!(step, text::Step::Partial(Partial::Line { scanned: 12 }));
+}
+
+#[test]
+fn text_bounds_are_exact() {
+    let line = |start: &str, bytes: usize| {
+        let mut line = start.as_bytes().to_vec();
+        line.resize(bytes, b'x');
+        line
+    };
+    let closes = |input: &[u8]| matches!(parse_text(input), Outcome::Refused(refusal) if refusal.close && refusal.answer.is_empty());
+    assert_eq!(parse_text(&line("", 2048)), Outcome::Line(2048));
+    assert!(closes(&line("", 2049)));
+    assert_eq!(parse_text(&line("gets ", 3000)), Outcome::Line(3000));
+    assert!(!closes(&line(&" ".repeat(101), 2048)));
+    assert!(closes(&line(&(" ".repeat(101) + "get "), 2049)));
+    assert_eq!(parse_text(&line(&(" ".repeat(100) + "get "), 2049)), Outcome::Line(2049));
+    assert!(!closes(&[line("", 16383), b"\n".to_vec()].concat()));
+    assert!(closes(&[line("", 16384), b"\n".to_vec()].concat()));
+    let too_long = |input: &[u8]| {
+        matches!(parse_text(input), Outcome::Refused(refusal)
+        if refusal.close && refusal.answer == b"CLIENT_ERROR line too long\r\n")
+    };
+    assert!(!too_long(&[line("get a ", 2999), b"\n".to_vec()].concat()));
+    assert!(too_long(&[line("get a ", 3000), b"\n".to_vec()].concat()));
+    assert!(too_long(&line("get a ", 3001)));
+}
+
+/// One line of the file: name, bytes sent, bytes answered, and what became of the connection.
+fn recorded_answers() -> Vec<(String, Vec<u8>, Vec<u8>, String)> {
+    let bytes = |runs: &serde_json::Value| -> Vec<u8> {
+        let of_run = |run: &serde_json::Value| {
+            let latin1: Vec<u8> = run[0].as_str().unwrap().chars().map(|letter| letter as u8).collect();
+            latin1.repeat(run[1].as_u64().unwrap() as usize)
+        };
+        runs.as_array().unwrap().iter().flat_map(of_run).collect()
+    };
+    include_str!("../../tests/data/memcached-1.6.18-answers.jsonl")
+        .lines()
+        .map(|line| {
+            let row: serde_json::Value = serde_json::from_str(line).unwrap();
+            let text = |field: &str| row[field].as_str().unwrap().to_string();
+            (text("name"), bytes(&row["send"]), bytes(&row["reply"]), text("then"))
+        })
+        .collect()
+}
+
+/// Each refusal of ours stands in what memcached answered, in its place; between them stands what backends
+/// would answer. Where memcached closed without having been asked to, so do we.
+#[test]
+fn refusals_are_what_memcached_answered() {
+    let limits = ParserLimits { value_max: 1 << 20, get_line_max: 32 << 20 };
+    let (mut refusals, mut closes) = (0, 0);
+    for (name, sent, answered, then) in recorded_answers() {
+        let binary = sent[0] == binary::REQUEST_MAGIC;
+        let parse = |input: &[u8]| match binary {
+            true => binary::parse(input, limits.value_max).into(),
+            false => text::parse(input, 0, &limits).into(),
+        };
+        let steps = steps(&sent, &parse);
+        let mut rest = &answered[..];
+        let mut dropped = 0;
+        for step in &steps {
+            dropped += bytes_of(step);
+            let Outcome::Refused(refusal) = step else { continue };
+            refusals += 1;
+            let answer = if binary { response(&refusal.answer) } else { refusal.answer.clone() };
+            // It is due when all that it swallows was sent.
+            if !answer.is_empty() && dropped <= sent.len() as u64 {
+                let at = rest.windows(answer.len()).position(|window| window == answer);
+                let Some(at) = at else { panic!("{name}: {} not in {answered:?}", answer.escape_ascii()) };
+                rest = &rest[at + answer.len()..];
+            }
+        }
+        let closed = matches!(steps.last(), Some(Outcome::Refused(refusal)) if refusal.close);
+        let quit = matches!(steps.last(), Some(Outcome::Request(request, _))
+            if request.name == "quit" || (binary && matches!(request.parts[0][..], [0x07 | 0x17])));
+        let waits = matches!(steps.last(), Some(Outcome::Total(_)));
+        let ended = ["closed", "reset"].contains(&then.as_str()) || then.ends_with("CLOSED");
+        assert_eq!(closed, ended && !quit && !waits, "{name}: {then}");
+        closes += usize::from(closed);
+    }
+    assert!(refusals > 80 && closes > 12, "{refusals} refusals, {closes} of them closing");
+}
+
+/// The bytes that a step takes from the stream, now and later.
+fn bytes_of(step: &Outcome) -> u64 {
+    match step {
+        Outcome::Request(_, bytes) => *bytes as u64,
+        Outcome::Refused(refusal) => refusal.consumed as u64 + refusal.swallow,
+        Outcome::Line(_) | Outcome::Total(_) => 0,
+    }
+}
+
+/// The frame of a binary refusal: opcode, opaque, status and message, as the oracle strings them together.
+fn response(parts: &[u8]) -> Vec<u8> {
+    let [opcode, opaque @ .., high, low] = parts.first_chunk::<7>().copied().unwrap_or_default();
+    if parts.is_empty() {
+        return Vec::new();
+    }
+    let message = &parts[7..];
+    let length = (message.len() as u32).to_be_bytes();
+    [&[0x81, opcode, 0, 0, 0, 0, high, low][..], &length, &opaque, &[0; 8], message].concat()
+}
