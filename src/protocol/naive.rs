@@ -703,7 +703,8 @@ fn safe_strtoul(token: &[u8]) -> Option<u32> {
 fn safe_strtol(token: &[u8]) -> Option<i32> {
     let (negative, magnitude) = number(token)?;
     let signed = if negative { -(magnitude as i128) } else { magnitude as i128 };
-    if signed < i32::MIN as i128 || signed > i32::MAX as i128 { None } else { Some(signed as i32) }
+    // A long of 64 bits, of which an int keeps the low half.
+    if signed < i64::MIN as i128 || signed > i64::MAX as i128 { None } else { Some(signed as i32) }
 }
 
 // ---- binary ----
