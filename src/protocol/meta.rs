@@ -240,7 +240,7 @@ enum Token {
 fn judge(verb: MetaVerb, letter: u8, token: &[u8], key: &[u8]) -> Token {
     let (valid, answer) = match letter {
         b'b' => (base64::decode(key, &mut [0; 256]).is_some(), answers::BAD_BASE64),
-        b'N' | b'T' | b'R' => (number::i32(token).is_some(), answers::BAD_TOKEN),
+        b'N' | b'T' | b'R' => (number::low_i32(token).is_some(), answers::BAD_TOKEN),
         b'C' => (number::u64(token).is_some(), answers::BAD_TOKEN),
         b'F' => (number::low_u32(token).is_some(), answers::BAD_FORMAT),
         b'J' => (number::u64(token).is_some(), answers::BAD_INITIAL),

@@ -703,8 +703,12 @@ fn safe_strtoul(token: &[u8]) -> Option<u32> {
 fn safe_strtol(token: &[u8]) -> Option<i32> {
     let (negative, magnitude) = number(token)?;
     let signed = if negative { -(magnitude as i128) } else { magnitude as i128 };
-    // A long of 64 bits, of which an int keeps the low half.
-    if signed < i64::MIN as i128 || signed > i64::MAX as i128 { None } else { Some(signed as i32) }
+    if signed < i64::MIN as i128 || signed > i64::MAX as i128 {
+        return None;
+    }
+    // What an int keeps of a long.
+    let low = signed.rem_euclid(1 << 32);
+    Some(if low < 1 << 31 { low as i32 } else { (low - (1 << 32)) as i32 })
 }
 
 // ---- binary ----
