@@ -216,7 +216,7 @@ pub(crate) const META: &[Case] = &[
     own("bad base64", b"mg *** b v\r\n", b"CLIENT_ERROR error decoding key\r\n"),
     own("unknown flag", b"mg a !\r\n", b"CLIENT_ERROR invalid flag\r\n"),
     own("ms without a length", b"ms a S1\r\n", b"CLIENT_ERROR bad command line format\r\n"),
-    own(
+    same(
         "long opaque",
         b"mg a O111111111111111111111111111111111\r\n",
         b"CLIENT_ERROR opaque token too long\r\n",
