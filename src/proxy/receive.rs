@@ -227,6 +227,9 @@ impl Proxy {
         quiet: bool,
         line: &[u8],
     ) -> Reply {
+        if !answers(verb, &line[..line.len() - 2]) {
+            return Reply::Broken;
+        }
         self.count_line(verb, line);
         self.pop_head(conn, &pending);
         if let Target::Broadcast(index, generation) = pending.target {
@@ -271,7 +274,8 @@ impl Proxy {
             other => return unfinished(other),
         };
         let code = [input[0], input[1]];
-        if !answers_meta(verb, &code) && !reply::is_error(input) {
+        let is_code = matches!(input.get(2), Some(b' ' | b'\r'));
+        if !(is_code && answers_meta(verb, &code)) && !reply::is_error(input) {
             return Reply::Broken;
         }
         match (verb, &code) {
