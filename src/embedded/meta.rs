@@ -72,7 +72,7 @@ impl Flags {
         let mut read = Flags::default();
         for flag in Keys::new(flags) {
             let (letter, text) = (flag[0], &flag[1..]);
-            let seconds = || number::i32(text).map(i64::from);
+            let seconds = || number::low_i32(text).map(i64::from);
             match letter {
                 b'N' => read.vivify = seconds(),
                 b'T' => read.exptime = seconds(),

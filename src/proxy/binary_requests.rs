@@ -70,12 +70,14 @@ impl Proxy {
         let backend = self.settings.placement.owner(request.key);
         let expect = Expect::Binary { opcode: request.opcode, opaque: request.opaque, tag: 0 };
         let moved_min = self.settings.limits.moved_min;
+        // Replies that bear the key are checked for it.
+        let key = if matches!(answering, opcode::GETK | opcode::GATK) { request.key } else { &[] };
         self.queue_or_fail(
             backend,
             LinkProtocol::Binary,
             Target::Slot(conn, slot),
             expect,
-            &[],
+            key,
             |out, tag| {
                 compose::binary_head(out, request, answering, tag);
                 Value::bare(request.value, backing, moved_min)
