@@ -138,7 +138,8 @@ fn the_proxy_answers_as_memcached() {
 fn clients_at_the_same_time_get_what_is_theirs() {
     let mut tally = Tally::default();
     for seed in seeds() {
-        let report = play_at_once(&Servers::with_proxies("2"), seed, &mut tally);
+        let start = || Servers::with_proxies("2");
+        let report = play_at_once(&start(), seed, &mut tally).map_err(|mismatch| explain(&start, &mismatch));
         settle(report, "clients_at_the_same_time_get_what_is_theirs", seed);
     }
     tally.say("8 clients at once, 1 and 3 backends");
@@ -162,7 +163,7 @@ fn harmful_relay_is_found(seed: u64, harm: support::relay::Harm, what: &str) {
     let mut servers = Servers::without_proxies();
     let relay = Relay::start(servers.subjects[0].1, harm);
     servers.subjects[0].1 = relay.address;
-    let outcome = long_streams(&servers, seed, &mut Tally::default());
+    let outcome = long_streams(&servers, seed, &mut Tally::default(), &mut Vec::new());
     assert!(outcome.is_err(), "seed {seed}: {what} went by unseen");
 }
 
@@ -180,23 +181,49 @@ fn settle(report: Result<(), String>, test: &str, seed: u64) {
     }
 }
 
-/// What was being played when replies differed.
+/// Streams that were played until replies differed, the last of them the one in which they did.
 struct Mismatch {
-    stream: Stream,
+    played: Vec<Stream>,
     report: String,
 }
 
 /// Plays a round on fresh servers; a mismatch is looked at once more, request by request.
 fn play_round(start: &dyn Fn() -> Servers, seed: u64, tally: &mut Tally) -> Result<(), String> {
     let servers = start();
-    let outcome = long_streams(&servers, seed, tally).and_then(|()| short_streams(&servers, seed, tally));
-    outcome.map_err(|mismatch| {
-        drop(servers);
-        format!("{}\n{}", mismatch.report, request_by_request(&start(), &mismatch.stream))
-    })
+    let mut played = Vec::new();
+    let outcome = long_streams(&servers, seed, tally, &mut played)
+        .and_then(|()| short_streams(&servers, seed, tally, &mut played));
+    drop(servers);
+    outcome.map_err(|report| explain(start, &Mismatch { played, report }))
 }
 
-fn long_streams(servers: &Servers, seed: u64, tally: &mut Tally) -> Result<(), Box<Mismatch>> {
+/// Plays the streams of a mismatch again on fresh servers, each request by itself, to name the first request
+/// that goes wrong. What goes wrong only among others is looked for in the last stream, sent whole.
+fn explain(start: &dyn Fn() -> Servers, mismatch: &Mismatch) -> String {
+    let Some((last, before)) = mismatch.played.split_last() else { return mismatch.report.clone() };
+    let single: Vec<Stream> = mismatch.played.iter().map(Stream::one_by_one).collect();
+    let alone = first_difference(&start(), &single);
+    let whole: Vec<Stream> = before.iter().map(Stream::one_by_one).chain([last.clone()]).collect();
+    let together = first_difference(&start(), &whole);
+    format!(
+        "{}\n\nAll streams up to this one again, request by request: {}\n\n\
+         The same, but the last stream in whole segments: {}",
+        mismatch.report,
+        alone.unwrap_or("no difference".to_owned()),
+        together.unwrap_or("no difference".to_owned())
+    )
+}
+
+fn first_difference(servers: &Servers, streams: &[Stream]) -> Option<String> {
+    streams.iter().find_map(|stream| compare(servers, stream, Cuts::Whole, &mut Tally::default()).err())
+}
+
+fn long_streams(
+    servers: &Servers,
+    seed: u64,
+    tally: &mut Tally,
+    played: &mut Vec<Stream>,
+) -> Result<(), String> {
     let mut random = Random::new(seed);
     let keys = Keys::new("");
     for number in 0..LONG_STREAMS {
@@ -205,25 +232,29 @@ fn long_streams(servers: &Servers, seed: u64, tally: &mut Tally) -> Result<(), B
             0 => Cuts::Whole,
             _ => Cuts::Random { seed: random.next(), count: random.between(1, 40) },
         };
-        compare(servers, &stream, cuts, tally).map_err(|report| {
-            Box::new(Mismatch { report: format!("stream {number}, {cuts:?}: {report}"), stream })
-        })?;
+        played.push(stream);
+        compare(servers, &played[number], cuts, tally)
+            .map_err(|report| format!("stream {number}, {cuts:?}: {report}"))?;
     }
     Ok(())
 }
 
-fn short_streams(servers: &Servers, seed: u64, tally: &mut Tally) -> Result<(), Box<Mismatch>> {
+fn short_streams(
+    servers: &Servers,
+    seed: u64,
+    tally: &mut Tally,
+    played: &mut Vec<Stream>,
+) -> Result<(), String> {
     let mut random = Random::new(seed ^ 0x5175_6965);
     let keys = Keys::new("");
     for number in 0..SHORT_STREAMS {
         let stream = short_stream(&mut random, &keys, number % 2 == 1);
         let length: usize =
-            stream.segments.iter().flatten().map(|one| one.render(&Default::default()).len()).sum();
+            stream.segments.iter().flatten().map(|request| request.render(&Default::default()).len()).sum();
         for cuts in (1..length + 30).map(Cuts::At).chain([Cuts::EveryByte]) {
-            compare(servers, &stream, cuts, tally).map_err(|report| {
-                let report = format!("short stream {number}, {cuts:?}: {report}");
-                Box::new(Mismatch { report, stream: stream.clone() })
-            })?;
+            played.push(stream.clone());
+            compare(servers, &stream, cuts, tally)
+                .map_err(|report| format!("short stream {number}, {cuts:?}: {report}"))?;
         }
     }
     Ok(())
@@ -295,25 +326,9 @@ fn compare(servers: &Servers, stream: &Stream, cuts: Cuts, tally: &mut Tally) ->
     Ok(())
 }
 
-/// Plays a stream alone on fresh servers, each request by itself, to name the request that goes wrong.
-fn request_by_request(servers: &Servers, stream: &Stream) -> String {
-    let stream = stream.one_by_one();
-    let plain = play(servers.reference(false), &stream, Cuts::Whole);
-    if let Some(trouble) = plain.trouble() {
-        return format!("The same stream alone, request by request, memcached itself: {trouble}");
-    }
-    for subject in servers.subjects() {
-        let reference = if subject.hide_tokens { plain.with_tokens_hidden(&stream) } else { plain.clone() };
-        if let Some(report) = play(subject, &stream, Cuts::Whole).differs_from(&reference) {
-            return format!("The same stream alone, request by request, {}: {report}", subject.name);
-        }
-    }
-    "The same stream alone, request by request, on fresh servers, shows no difference.".to_owned()
-}
-
 /// Eight clients at once, each with keys of its own: what one does must not change what another sees. The
 /// reference is played one client after the other.
-fn play_at_once(servers: &Servers, seed: u64, tally: &mut Tally) -> Result<(), String> {
+fn play_at_once(servers: &Servers, seed: u64, tally: &mut Tally) -> Result<(), Mismatch> {
     const CLIENTS: usize = 8;
     const STREAMS: usize = 4;
     let permits = Permits { flush: false, large: false };
@@ -335,11 +350,13 @@ fn play_at_once(servers: &Servers, seed: u64, tally: &mut Tally) -> Result<(), S
         });
         for (client, (expected, got)) in expected.iter().zip(&got).enumerate() {
             for (number, (expected, got)) in expected.iter().zip(got).enumerate() {
-                if let Some(trouble) = expected.trouble() {
-                    return Err(format!("client {client}, stream {number}, memcached itself: {trouble}"));
-                }
-                if let Some(report) = got.differs_from(expected) {
-                    return Err(format!("client {client}, stream {number}, {}: {report}", subject.name));
+                let problem = match expected.trouble() {
+                    Some(trouble) => Some(format!("memcached itself: {trouble}")),
+                    None => got.differs_from(expected).map(|text| format!("{}: {text}", subject.name)),
+                };
+                if let Some(problem) = problem {
+                    let report = format!("client {client}, stream {number}, {problem}");
+                    return Err(Mismatch { played: streams[client][..=number].to_vec(), report });
                 }
             }
         }

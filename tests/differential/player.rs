@@ -143,14 +143,25 @@ impl Transcript {
             let sent = escape(self.sent.get(index).unwrap_or(&nothing));
             let trouble = self.trouble.as_deref().unwrap_or_default();
             let ends = format!("{:?}, expected {:?}", self.ended, reference.ended);
+            let kept = keep_segment(self.sent.get(index).unwrap_or(&nothing));
             return Some(format!(
-                "segment {index}: {trouble}\n{text}\n  ended by the server: {ends}\n  sent: {sent}\n  \
+                "segment {index} (its bytes: {kept}): {trouble}\n{text}\n  ended by the server: {ends}\n  sent: {sent}\n  \
                  expected: {}\n  got:      {}",
                 escape(expected),
                 escape(got)
             ));
         }
         None
+    }
+}
+
+/// Writes a segment that went wrong to a file, for a look at all of it; gives the file's name.
+fn keep_segment(bytes: &[u8]) -> String {
+    let sum = bytes.iter().fold(0_u32, |sum, &byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
+    let path = format!("{}/segment-{sum:08x}", env!("CARGO_TARGET_TMPDIR"));
+    match std::fs::write(&path, bytes) {
+        Ok(()) => path,
+        Err(error) => format!("{path}: {error}"),
     }
 }
 

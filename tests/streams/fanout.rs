@@ -1,7 +1,7 @@
 //! Requests that concern several backends: multi-key gets, flush_all, and answers put back in order.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::binary::take_frame;
@@ -334,6 +334,28 @@ fn a_large_answer_is_whole_and_in_order() {
     client.send(format!("get {}\r\nmn\r\n", keys.join(" ")).as_bytes());
     let outcome = client.expect(expected.as_bytes()).and_then(|()| client.expect(b"MN\r\n"));
     settle(&rig, "large answer", outcome);
+}
+
+/// What comes behind a get that is fetched in windows sees and changes nothing before the last of them.
+#[test]
+fn a_large_get_is_not_overtaken() {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let noting: LineServer = {
+        let log = Arc::clone(&log);
+        Arc::new(move |line: &[u8]| {
+            log.lock().expect("no holder panicked").push(line.starts_with(b"touch "));
+            key_as_value(line)
+        })
+    };
+    let rig = Rig::patient(vec![serving(noting)]);
+    let client = rig.client();
+    let keys: Vec<String> = (0..1000).map(|number| format!("key{number}")).collect();
+    let expected: String = keys.iter().map(|key| value(key, key)).collect::<String>() + "END\r\nTOUCHED\r\n";
+    client.send(format!("get {}\r\ntouch key999 0\r\n", keys.join(" ")).as_bytes());
+    settle(&rig, "large get", client.expect(expected.as_bytes()));
+    let touches = log.lock().expect("no holder panicked").clone();
+    let overtaken = touches.iter().rev().take_while(|touch| !**touch).count();
+    assert_eq!(overtaken, 0, "gets that the touch behind them overtook, of {} requests", touches.len());
 }
 
 /// If a part fails when some of the answer has gone out, the connection ends after a whole value.
