@@ -106,9 +106,6 @@ fn compare_with(
         }
         for (index, request) in requests.iter().enumerate() {
             let (expected, got) = (&expected[index], &got[index]);
-            if std::env::var("TRACE").is_ok() {
-                eprintln!("{batch} {} => {}", request.bytes.escape_ascii(), expected.reply.escape_ascii());
-            }
             generator.learn(protocol, &expected.reply);
             if normal::form(protocol, &expected.reply) != normal::form(protocol, &got.reply)
                 || expected.closed != got.closed
@@ -132,12 +129,21 @@ fn difference(
     format!(
         "seed {seed}, batch {batch}, {protocol:?}\n  request   {}\n  memcached {} {}\n  embedded  {} {}\n\
          repeat: MCPROXY_SEED={seed} cargo test --test embedded_vs_memcached",
-        request.bytes.escape_ascii(),
-        expected.reply.escape_ascii(),
+        shown(&request.bytes),
+        shown(&expected.reply),
         end(expected),
-        got.reply.escape_ascii(),
+        shown(&got.reply),
         end(got),
     )
+}
+
+/// All of a short text, and both ends of a long one: long ones repeat a letter.
+fn shown(bytes: &[u8]) -> String {
+    if bytes.len() <= 4000 {
+        return bytes.escape_ascii().to_string();
+    }
+    let (start, end) = (&bytes[..500], &bytes[bytes.len() - 100..]);
+    format!("{} ({} bytes in all) {}", start.escape_ascii(), bytes.len(), end.escape_ascii())
 }
 
 /// One server with a connection for the line protocols and one for binary, each opened again when it was closed.
