@@ -9,6 +9,7 @@ mod memcached;
 mod normal;
 mod requests;
 mod rng;
+mod scripts;
 
 use client::{Client, Exchange};
 use mcproxy::embedded::EmbeddedBackend;
@@ -52,6 +53,25 @@ fn all_protocols_on_the_same_items() {
     let all = [Protocol::Text, Protocol::Meta, Protocol::Binary];
     for seed in seeds() {
         compare(seed, &all).unwrap_or_else(|difference| panic!("{difference}"));
+    }
+}
+
+#[test]
+fn scripts_of_lines() {
+    let memcached = Memcached::start(&[]);
+    let embedded = EmbeddedBackend::start("scripts").expect("an embedded backend starts");
+    let mut theirs = Side::new(memcached.address);
+    let mut ours = Side::new(embedded.address);
+    for (name, lines) in scripts::LINES {
+        for line in *lines {
+            let request = [Request { bytes: line.as_bytes().to_vec(), closes: false }];
+            let expected = theirs.exchange(Protocol::Text, &request, 0);
+            let got = ours.exchange(Protocol::Text, &request, 0);
+            let [expected, got] = [&expected, &got].map(|exchanges| {
+                String::from_utf8(normal::form(Protocol::Text, &exchanges[0].reply)).expect("text")
+            });
+            assert_eq!(expected, got, "{name}: {line:?}; left is memcached");
+        }
     }
 }
 

@@ -87,8 +87,14 @@ fn flag(letter: u8, generator: &Generator, rng: &mut Rng) -> Vec<u8> {
 
 fn set(generator: &Generator, rng: &mut Rng) -> Vec<u8> {
     let value = value(rng);
-    let length = if rng.once_in(60) { value.len().saturating_sub(1) } else { value.len() };
-    [line(b"ms", &SET_FLAGS, Some(length), generator, rng), value, b"\r\n".to_vec()].concat()
+    let line = if rng.once_in(60) {
+        // Too short a length. No flag of later versions here: the parser would take the value before anybody
+        // looks at it.
+        format!("ms a {} c k\r\n", value.len().saturating_sub(1)).into_bytes()
+    } else {
+        line(b"ms", &SET_FLAGS, Some(value.len()), generator, rng)
+    };
+    [line, value, b"\r\n".to_vec()].concat()
 }
 
 fn set_large(rng: &mut Rng) -> Vec<u8> {
