@@ -275,7 +275,6 @@ mod tests {
         let plain = Flags::default().meta(MetaVerb::Get, b"k", b"", b"");
         assert_eq!(meta("mg k\r\n"), plain);
         assert_eq!(meta("mg  k  v  c \r\n"), Meta { flags: b"v  c", returns_cas: true, ..plain });
-        let plain = Flags::default().meta(MetaVerb::Get, b"k", b"", b"");
         assert_eq!(meta("mg k q N30\r\n"), Meta { flags: b"q N30", quiet: true, modifies: true, ..plain });
         let set = Flags::default().meta(MetaVerb::Set, b"YWJj", b"C7 b T30", b"xy");
         let set = Meta { compares_cas: true, base64: true, ..set };

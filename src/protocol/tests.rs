@@ -159,8 +159,8 @@ fn steps_in_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>, parse: ScanningPa
     steps
 }
 
-/// Feeds the stream of a seed whole, byte by byte, in pieces of one size, and (one seed in eight, for it takes
-/// long) split in two at each byte. `Some` tells what made a difference.
+/// Feeds the stream of a seed whole, byte by byte, in pieces of one size, and (one seed in eight, for it
+/// takes long) split in two at each byte. `Some` tells what made a difference.
 fn difference_of_pieces(seed: u64, binary: bool, parse: ScanningParser) -> Option<String> {
     let stream = stream(seed, binary, Scope::Splittable);
     let whole = steps_in_pieces(std::iter::once(&stream[..]), parse);
