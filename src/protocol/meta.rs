@@ -255,3 +255,48 @@ fn judge(verb: MetaVerb, letter: u8, token: &[u8], key: &[u8]) -> Token {
     };
     if valid { Token::Fine } else { Token::Wrong(answer) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::text::{self, ParserLimits};
+
+    const LIMITS: ParserLimits = ParserLimits { value_max: 100, get_line_max: 3000 };
+
+    fn meta(input: &str) -> Meta<'_> {
+        match text::parse(input.as_bytes(), 0, &LIMITS) {
+            Step::Request(Request::Meta(meta), bytes) if bytes == input.len() => meta,
+            other => panic!("{input:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn flags_say_what_routing_and_cas_depend_on() {
+        let plain = Flags::default().meta(MetaVerb::Get, b"k", b"", b"");
+        assert_eq!(meta("mg k\r\n"), plain);
+        assert_eq!(meta("mg  k  v  c \r\n"), Meta { flags: b"v  c", returns_cas: true, ..plain });
+        assert_eq!(meta("mg k q N30\r\n"), Meta { flags: b"q N30", quiet: true, modifies: true, ..plain });
+        let set = Flags::default().meta(MetaVerb::Set, b"YWJj", b"C7 b T30", b"xy");
+        let set = Meta { compares_cas: true, base64: true, ..set };
+        assert_eq!(meta("ms YWJj 2 C7 b T30\r\nxy\r\n"), set);
+        assert_eq!(set.placement_key(&mut [0; 256]), b"abc");
+        let debug = Flags::default().meta(MetaVerb::Debug, b"k", b"", b"");
+        assert_eq!(meta("me k v junk\r\n"), debug);
+        assert_eq!(meta("mn k v junk\r\n"), Flags::default().meta(MetaVerb::Noop, b"", b"", b""));
+    }
+
+    /// The line that a backend gets has at most 2048 bytes, CR LF included.
+    #[test]
+    fn a_line_too_long_for_a_backend_is_refused() {
+        let refusal = |input: &str| match text::parse(input.as_bytes(), 0, &LIMITS) {
+            Step::Refused(refusal) => Some((refusal.answer, refusal.swallow)),
+            _ => None,
+        };
+        for (start, end, swallow) in [("mg k k", "\r\n", 0), ("ms k 2 k", "\r\nxy\r\n", 4)] {
+            let longest = BACKEND_LINE_MAX - start.len() - 2;
+            assert_eq!(refusal(&format!("{start}{}{end}", "z".repeat(longest))), None);
+            let longer = refusal(&format!("{start}{}{end}", "z".repeat(longest + 1)));
+            assert_eq!(longer, Some((answers::LINE_TOO_LONG, swallow)));
+        }
+    }
+}
