@@ -83,7 +83,7 @@ fn it_works_in_meta_compare_and_swap_included() {
         client.exchange(format!("mg {key} v f k O77\r\n"), format!("VA 3 f5 k{key} O77\r\nnew\r\n"));
         client.exchange(format!("ma {key}x\r\nmd {key} q\r\nmg {key} v\r\nmn\r\n"), "NF\r\nEN\r\nMN\r\n");
     }
-    client.exchange("ms AP8N b 3\r\nbin\r\nmg AP8N b v k\r\n", "HD\r\nVA 3 kAP8N b\r\nbin\r\n");
+    client.exchange("ms AP8N 3 b\r\nbin\r\nmg AP8N b v k\r\n", "HD\r\nVA 3 kAP8N b\r\nbin\r\n");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 
-use super::rig::{Frozen, Proxy, Talk, eventually, list_of, three_memcacheds};
+use super::rig::{Frozen, Proxy, Talk, eventually, list_of, stat, stats, three_memcacheds};
 use super::support::binary::Frame;
 use super::support::inbox::PATIENCE;
 use super::support::process::Server;
@@ -38,7 +38,8 @@ fn finishes_what_is_in_flight(signal: &str) {
     let frozen = Frozen::freeze(server.id());
     text.send("get key\r\nset other 0 0 1\r\nx\r\nget key other\r\nset quiet 0 0 1 noreply\r\ny\r\nmn\r\n");
     binary.send(Frame::request(GET, 2).key(b"key").bytes());
-    wait_until_waiting(&proxy, 5);
+    // One of them before the freeze.
+    wait_until_asked(&proxy, 6);
 
     proxy.signal(signal);
     proxy.log_line(&[&format!("SIG{signal}")]);
@@ -58,12 +59,11 @@ fn finishes_what_is_in_flight(signal: &str) {
     direct.exchange("get quiet half\r\n", "VALUE quiet 0 1\r\ny\r\nEND\r\n");
 }
 
-/// So many requests are on their way to s0.
-fn wait_until_waiting(proxy: &Proxy, requests: u64) {
+/// The proxy has taken so many requests for s0.
+fn wait_until_asked(proxy: &Proxy, requests: u64) {
     let mut client = proxy.client();
     eventually("the requests are on their way", || {
-        let lines = super::rig::stats(&mut client);
-        (super::rig::stat(&lines, "backend:s0:waiting") == requests).then_some(())
+        (stat(&stats(&mut client), "backend:s0:requests") >= requests).then_some(())
     });
 }
 
@@ -75,7 +75,7 @@ fn with_a_backend_that_never_answers_it_ends_within_the_drain_timeout() {
     let _frozen = Frozen::freeze(server.id());
     let mut client = proxy.client();
     client.send("get key\r\n");
-    wait_until_waiting(&proxy, 2);
+    wait_until_asked(&proxy, 1);
     proxy.signal("TERM");
     client.expect_closed();
     assert_eq!(proxy.wait().code(), Some(0), "{}", proxy.stderr());

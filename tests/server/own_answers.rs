@@ -79,27 +79,27 @@ const EXPECTED: [(&str, u64); 19] = [
 ];
 
 fn ask_for_everything(client: &mut Talk, name: &str) {
-    let fill = |text: &str| text.replace('K', &format!("{name}-key")).replace('N', &format!("{name}-none"));
-    client.exchange(fill("set K 0 0 1\r\n5\r\nget K\r\nget N\r\n"), {
-        fill("STORED\r\nVALUE K 0 1\r\n5\r\nEND\r\nEND\r\n")
+    let fill = |text: &str| text.replace("$K", &format!("{name}-key")).replace("$N", &format!("{name}-none"));
+    client.exchange(fill("set $K 0 0 1\r\n5\r\nget $K\r\nget $N\r\n"), {
+        fill("STORED\r\nVALUE $K 0 1\r\n5\r\nEND\r\nEND\r\n")
     });
-    client.exchange(fill("get K N\r\nget N K\r\n"), fill(&"VALUE K 0 1\r\n5\r\nEND\r\n".repeat(2)));
-    client.send(fill("gets K\r\n"));
+    client.exchange(fill("get $K $N\r\nget $N $K\r\n"), fill(&"VALUE $K 0 1\r\n5\r\nEND\r\n".repeat(2)));
+    client.send(fill("gets $K\r\n"));
     let answer = String::from_utf8(client.until(b"END\r\n")).expect("text");
     let token = answer.split([' ', '\r']).nth(4).expect("a token").to_owned();
     // The five of set, and the compare-and-swaps, count as storage commands.
-    client.exchange(fill(&format!("cas K 0 0 1 {token}\r\n6\r\n")), "STORED\r\n");
-    client.exchange(fill(&format!("cas K 0 0 1 {token}\r\n7\r\n")), "EXISTS\r\n");
-    client.exchange(fill("cas N 0 0 1 1\r\n8\r\n"), "NOT_FOUND\r\n");
-    client.exchange(fill("add K 0 0 1\r\n1\r\nreplace N 0 0 1\r\n1\r\nappend N 0 0 1\r\n1\r\n"), {
+    client.exchange(fill(&format!("cas $K 0 0 1 {token}\r\n6\r\n")), "STORED\r\n");
+    client.exchange(fill(&format!("cas $K 0 0 1 {token}\r\n7\r\n")), "EXISTS\r\n");
+    client.exchange(fill("cas $N 0 0 1 1\r\n8\r\n"), "NOT_FOUND\r\n");
+    client.exchange(fill("add $K 0 0 1\r\n1\r\nreplace $N 0 0 1\r\n1\r\nappend $N 0 0 1\r\n1\r\n"), {
         "NOT_STORED\r\n".repeat(3)
     });
     client.exchange(
-        fill("incr K 1\r\ndecr K 1\r\nincr N 1\r\ndecr N 1\r\n"),
+        fill("incr $K 1\r\ndecr $K 1\r\nincr $N 1\r\ndecr $N 1\r\n"),
         "7\r\n6\r\nNOT_FOUND\r\nNOT_FOUND\r\n",
     );
-    client.exchange(fill("touch K 0\r\ntouch N 0\r\n"), "TOUCHED\r\nNOT_FOUND\r\n");
-    client.exchange(fill("delete K\r\ndelete N\r\n"), "DELETED\r\nNOT_FOUND\r\n");
+    client.exchange(fill("touch $K 0\r\ntouch $N 0\r\n"), "TOUCHED\r\nNOT_FOUND\r\n");
+    client.exchange(fill("delete $K\r\ndelete $N\r\n"), "DELETED\r\nNOT_FOUND\r\n");
 }
 
 /// The names and what they count are memcached's, so a memcached is asked too.

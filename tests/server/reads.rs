@@ -32,9 +32,9 @@ impl TwoOfThree {
         TwoOfThree { _servers: servers, _nobody: nobody, proxy, keys }
     }
 
-    /// `request` with A, B and C standing for the keys of s0, s1 and s2.
+    /// `request` with $A, $B and $C standing for the keys of s0, s1 and s2.
     fn fill(&self, request: &str) -> String {
-        request.replace('A', &self.keys[0]).replace('B', &self.keys[1]).replace('C', &self.keys[2])
+        request.replace("$A", &self.keys[0]).replace("$B", &self.keys[1]).replace("$C", &self.keys[2])
     }
 
     /// The answer is one error line that names s1, and nothing else.
@@ -66,33 +66,33 @@ impl TwoOfThree {
 }
 
 const WRITES: [&str; 5] =
-    ["set B 0 0 1\r\nx\r\n", "delete B\r\n", "incr B 1\r\n", "touch B 0\r\n", "ms B 1\r\nx\r\n"];
+    ["set $B 0 0 1\r\nx\r\n", "delete $B\r\n", "incr $B 1\r\n", "touch $B 0\r\n", "ms $B 1\r\nx\r\n"];
 
 #[test]
 fn a_multi_key_get_of_which_one_part_fails_is_one_error_line_in_place_of_the_answer() {
     let rig = TwoOfThree::start(&[]);
     let mut client = rig.proxy.client();
     for verb in ["get", "gets", "gat 0", "gats 0"] {
-        for keys in ["A B C", "B A", "C B", "B", "A C A C B", "B B"] {
+        for keys in ["$A $B $C", "$B $A", "$C $B", "$B", "$A $C $A $C $B", "$B $B"] {
             rig.expect_error(&mut client, &format!("{verb} {keys}\r\n"));
         }
     }
     // Without the part that fails, the same client is answered as ever.
-    let both = "VALUE A 0 4\r\nhere\r\nVALUE C 0 4\r\nhere\r\nEND\r\n";
-    rig.expect(&mut client, "get A C\r\n", both);
-    rig.expect_error(&mut client, "mg B v\r\n");
+    let both = "VALUE $A 0 4\r\nhere\r\nVALUE $C 0 4\r\nhere\r\nEND\r\n";
+    rig.expect(&mut client, "get $A $C\r\n", both);
+    rig.expect_error(&mut client, "mg $B v\r\n");
 }
 
 #[test]
 fn with_read_errors_miss_those_keys_are_misses() {
     let rig = TwoOfThree::start(&["--read-errors", "miss"]);
     let mut client = rig.proxy.client();
-    let both = "VALUE A 0 4\r\nhere\r\nVALUE C 0 4\r\nhere\r\nEND\r\n";
+    let both = "VALUE $A 0 4\r\nhere\r\nVALUE $C 0 4\r\nhere\r\nEND\r\n";
     for verb in ["get", "gat 0"] {
-        rig.expect(&mut client, &format!("{verb} A B C\r\n"), both);
-        rig.expect(&mut client, &format!("{verb} B\r\n"), "MISS");
-        rig.expect(&mut client, &format!("{verb} B B\r\n"), "MISS");
-        rig.expect(&mut client, &format!("{verb} C B\r\n"), "VALUE C 0 4\r\nhere\r\nEND\r\n");
+        rig.expect(&mut client, &format!("{verb} $A $B $C\r\n"), both);
+        rig.expect(&mut client, &format!("{verb} $B\r\n"), "MISS");
+        rig.expect(&mut client, &format!("{verb} $B $B\r\n"), "MISS");
+        rig.expect(&mut client, &format!("{verb} $C $B\r\n"), "VALUE $C 0 4\r\nhere\r\nEND\r\n");
     }
     for request in WRITES {
         rig.expect_error(&mut client, request);
@@ -103,7 +103,7 @@ fn with_read_errors_miss_those_keys_are_misses() {
 fn with_read_errors_miss_what_carries_a_token_is_still_an_error() {
     let rig = TwoOfThree::start(&["--read-errors", "miss"]);
     let mut client = rig.proxy.client();
-    for request in ["gets B\r\n", "gets A B\r\n", "gats 0 B\r\n", "gats 0 A B\r\n", "mg B v c\r\n"] {
+    for request in ["gets $B\r\n", "gets $A $B\r\n", "gats 0 $B\r\n", "gats 0 $A $B\r\n", "mg $B v c\r\n"] {
         rig.expect_error(&mut client, request);
     }
     binary_gets_stay_errors(&rig);
@@ -117,7 +117,7 @@ fn with_read_errors_miss_mg_is_a_miss_as_memcached_says_it() {
     let mut client = rig.proxy.client();
     let flags = ["", "v", "v k", "v O123", "k O123 v", "s t f h l v", "v q", "k q", "O9 k q v", "T30 v"];
     for flags in flags {
-        let request = rig.fill(&format!("mg B {flags}\r\nmn\r\n"));
+        let request = rig.fill(&format!("mg $B {flags}\r\nmn\r\n"));
         real.send(&request);
         let answer = real.until(b"MN\r\n");
         client.exchange(&request, &answer);
@@ -132,12 +132,12 @@ fn with_read_errors_miss_all_gets_and_gats_are_misses_too() {
     let rig = TwoOfThree::start(&["--read-errors", "miss-all"]);
     let mut client = rig.proxy.client();
     for verb in ["get", "gets", "gat 0", "gats 0"] {
-        rig.expect(&mut client, &format!("{verb} B\r\n"), "MISS");
+        rig.expect(&mut client, &format!("{verb} $B\r\n"), "MISS");
     }
-    rig.expect_tokens(&mut client, "gets A B C\r\n");
-    rig.expect_tokens(&mut client, "gats 0 A B C\r\n");
-    rig.expect(&mut client, "mg B v\r\n", "EN\r\n");
-    rig.expect_error(&mut client, "mg B v c\r\n");
+    rig.expect_tokens(&mut client, "gets $A $B $C\r\n");
+    rig.expect_tokens(&mut client, "gats 0 $A $B $C\r\n");
+    rig.expect(&mut client, "mg $B v\r\n", "EN\r\n");
+    rig.expect_error(&mut client, "mg $B v c\r\n");
     for request in WRITES {
         rig.expect_error(&mut client, request);
     }

@@ -22,6 +22,10 @@ use super::support::report::escape;
 /// Between two looks at something that changes by itself.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
+/// What the times are that a test has not asked for: longer than it waits, so that a machine however slow does not
+/// make errors of its own.
+const NO_TIMEOUT: &str = "1m";
+
 /// A running mcproxy, killed when dropped.
 pub(crate) struct Proxy {
     child: Child,
@@ -64,6 +68,11 @@ impl Proxy {
             command.args(["--listen", at]);
         }
         command.args(["--backends", backends]).args(arguments);
+        for flag in ["--timeout", "--connect-timeout"] {
+            if !arguments.contains(&flag) {
+                command.args([flag, NO_TIMEOUT]);
+            }
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let stdout = Printed::by(child.stdout.take().expect("piped"));

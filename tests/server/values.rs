@@ -1,6 +1,6 @@
 //! Large values, long keys, and keys of any bytes, in each protocol.
 
-use super::rig::{Proxy, Talk, list_of, three_memcacheds};
+use super::rig::{Frozen, Proxy, Talk, eventually, list_of, stat, stats, three_memcacheds};
 use super::support::binary::Frame;
 use super::support::process::Server;
 
@@ -29,11 +29,7 @@ fn a_value_of_1_mib_gets_memcacheds_own_error_and_the_connection_stays_usable() 
         for request in requests {
             // memcached drops what stood under the key: its old value would be wrong.
             let whole = [b"set key 0 0 1\r\nx\r\n", &request[..], b"get key\r\nmn\r\n"].concat();
-            let answers = clients.each_mut().map(|client| {
-                client.send(&whole);
-                client.until(b"MN\r\n")
-            });
-            let [expected, got] = answers.map(|answer| String::from_utf8_lossy(&answer).into_owned());
+            let [expected, got] = both_answers(&mut clients, &whole);
             assert_eq!(got, expected, "{length} bytes as {:?}", String::from_utf8_lossy(&request[..20]));
         }
     }
@@ -101,16 +97,14 @@ fn keys_have_1_to_250_bytes() {
     let mut clients = [Talk::tcp(single.address), proxy.client()];
     for length in [1, 2, 249, 250, 251, 300] {
         let key = "k".repeat(length);
-        let request = format!(
-            "set {key} 0 0 1\r\nx\r\nget {key}\r\nget {key} {key}\r\ndelete {key}\r\nms {key} 1\r\ny\r\n\
-             mg {key} v k\r\nincr {key} 1\r\nmn\r\n"
-        );
-        let [expected, got] = clients.each_mut().map(|client| {
-            client.send(&request);
-            String::from_utf8(client.until(b"MN\r\n")).expect("text")
-        });
-        assert_eq!(got, expected, "a key of {length} bytes");
-        assert_eq!(got.contains("STORED"), length <= 250, "{got}");
+        // One by one: of several in one write a memcached forgets what it has answered before a bad get.
+        for request in ["set K 0 0 1\r\nx\r\n", "get K\r\n", "get K K\r\n", "delete K\r\n", "ms K 1\r\ny\r\n"]
+        {
+            let request = request.replace('K', &key) + "mn\r\n";
+            let [expected, got] = both_answers(&mut clients, request.as_bytes());
+            assert_eq!(got, expected, "a key of {length} bytes");
+            assert_eq!(got.starts_with("CLIENT_ERROR"), length > 250, "{got}");
+        }
     }
     for length in [1, 250] {
         let key = vec![0xff; length];
@@ -123,9 +117,10 @@ fn keys_have_1_to_250_bytes() {
 /// What one protocol has stored the other finds: the bytes of a key decide, not how it was written.
 #[test]
 fn any_byte_in_binary_and_base64_keys() {
-    let servers = three_memcacheds();
+    let (single, servers) = (Server::memcached(), three_memcacheds());
     let proxy = Proxy::start(&list_of(&servers), &[]);
-    let (mut meta, mut binary) = (proxy.client(), proxy.client());
+    let addresses = [single.address, proxy.address()];
+    let (mut meta, mut binary) = (addresses.map(Talk::tcp), addresses.map(Talk::tcp));
     let mut keys: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte]).collect();
     keys.extend((0..=255).map(|byte| vec![b'k', byte, b'k', byte]));
     keys.push((0..180).collect());
@@ -133,15 +128,66 @@ fn any_byte_in_binary_and_base64_keys() {
     keys.extend([b"\r\nget x\r\n".to_vec(), b" ".to_vec(), b"\0\0".to_vec(), b"a b c".to_vec()]);
     for (number, key) in keys.iter().enumerate() {
         let (encoded, value) = (base64(key), format!("value {number}"));
-        assert_eq!(binary.ask_frame(&binary_set(key, value.as_bytes())).status, 0, "{key:?}");
-        meta.exchange(
-            format!("mg {encoded} b v k\r\n"),
-            format!("VA {} k{encoded} b\r\n{value}\r\n", value.len()),
-        );
-        let value = format!("changed {number}");
-        meta.exchange(format!("ms {encoded} {} b\r\n{value}\r\n", value.len()), "HD\r\n");
-        let reply = binary.ask_frame(&Frame::request(GET, 9).key(key));
-        assert_eq!(reply.value, value.as_bytes(), "{key:?}: {reply}");
+        for client in &mut binary {
+            assert_eq!(client.ask_frame(&binary_set(key, value.as_bytes())).status, 0, "{key:?}");
+        }
+        let changed = format!("changed {number}");
+        for request in [
+            format!("mg {encoded} b v\r\nmn\r\n"),
+            format!("ms {encoded} {} b\r\n{changed}\r\nmn\r\n", changed.len()),
+            format!("mg {encoded} b v k\r\nmn\r\n"),
+        ] {
+            let [expected, got] = both_answers(&mut meta, request.as_bytes());
+            assert_eq!(got, expected, "{request:?}");
+        }
+        let get = Frame::request(GET, 9).key(key);
+        let [expected, got] = binary.each_mut().map(|client| client.ask_frame(&get).value);
+        assert_eq!((&got, &got[..]), (&expected, changed.as_bytes()), "{key:?}");
+    }
+}
+
+/// memcached gives a key back as it was stored. One that binary has stored holds line ends as they are, and so
+/// does the answer to a meta command that asks for it.
+#[test]
+fn a_key_of_line_ends_is_given_back_as_memcached_does() {
+    let (single, servers) = (Server::memcached(), three_memcacheds());
+    let proxy = Proxy::start(&list_of(&servers), &[]);
+    let addresses = [single.address, proxy.address()];
+    let (mut meta, mut binary) = (addresses.map(Talk::tcp), addresses.map(Talk::tcp));
+    for key in [&b"\n"[..], b"\r\n", b"\r\nHD\r\n", b"k\r\nEN\r\nk", b"k\nEND\n"] {
+        for client in &mut binary {
+            assert_eq!(client.ask_frame(&binary_set(key, b"value")).status, 0);
+        }
+        for flags in ["b v k", "b k", "b k v O1"] {
+            let request = format!("mg {} {flags}\r\nmn\r\n", base64(key));
+            let [expected, got] = both_answers(&mut meta, request.as_bytes());
+            assert_eq!(got, expected, "{request:?} for the key {:?}", String::from_utf8_lossy(key));
+        }
+    }
+}
+
+/// The key is the answer that somebody else is waiting for, as an attacker would choose it.
+#[test]
+fn a_key_that_looks_like_an_answer_does_not_reach_another_client() {
+    let servers = [Server::memcached()];
+    let proxy = Proxy::start(&list_of(&servers), &["--threads", "1"]);
+    let key = b"\r\nVALUE victim 0 4\r\nevil\r\nEND\r\n";
+    assert_eq!(proxy.client().ask_frame(&binary_set(key, b"")).status, 0);
+    let (mut attacker, mut victim, mut observer) = (proxy.client(), proxy.client(), proxy.client());
+    victim.exchange("set victim 0 0 4\r\ngood\r\n", "STORED\r\n");
+    for attack in ["mg K b k\r\n", "mg K b k v\r\n", "me K b\r\n"] {
+        let frozen = Frozen::freeze(servers[0].id());
+        let before = stat(&stats(&mut observer), "backend:s0:requests");
+        attacker.send(attack.replace('K', &base64(key)));
+        eventually("the attack is on its way", || {
+            (stat(&stats(&mut observer), "backend:s0:requests") > before).then_some(())
+        });
+        victim.send("get victim\r\n");
+        eventually("the victim's request is behind it", || {
+            (stat(&stats(&mut observer), "backend:s0:requests") > before + 1).then_some(())
+        });
+        frozen.thaw();
+        victim.expect("VALUE victim 0 4\r\ngood\r\nEND\r\n");
     }
 }
 
@@ -157,8 +203,17 @@ fn the_three_protocols_agree_where_a_key_lives() {
         let reply = binary.ask_frame(&Frame::request(GET, number).key(key.as_bytes()));
         assert_eq!(reply.value, value.as_bytes(), "{key}: {reply}");
         text.exchange(format!("mg {key} v\r\n"), format!("VA 2\r\n{value}\r\n"));
-        text.exchange(format!("mg {} b v\r\n", base64(key.as_bytes())), format!("VA 2 b\r\n{value}\r\n"));
+        text.exchange(format!("mg {} b v\r\n", base64(key.as_bytes())), format!("VA 2\r\n{value}\r\n"));
     }
+}
+
+/// What a memcached and the proxy answer to the same bytes, which end with `mn`.
+#[track_caller]
+fn both_answers(clients: &mut [Talk; 2], request: &[u8]) -> [String; 2] {
+    clients.each_mut().map(|client| {
+        client.send(request);
+        String::from_utf8_lossy(&client.until(b"MN\r\n")).into_owned()
+    })
 }
 
 fn text_set(key: &[u8], value: &[u8]) -> Vec<u8> {
