@@ -96,7 +96,7 @@ pub fn meta(input: &[u8], limits: ReplyLimits) -> Frame {
             None => Frame::Broken,
         };
     }
-    Frame::Line { total: end }
+    if text == b"VA" { Frame::Broken } else { Frame::Line { total: end } }
 }
 
 /// The line is one of memcached's three kinds of error.

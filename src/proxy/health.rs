@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::protocol::binary::status;
+use crate::time::Time;
 
 use super::Proxy;
 use super::backend::{Probe, RETRY_INTERVAL_MAX, Why, error_text};
@@ -107,16 +108,26 @@ impl Proxy {
     }
 
     /// Tries a down backend if it is time to. Gives when to look again.
-    pub(super) fn probe(&mut self, backend: usize) -> Option<crate::time::Time> {
+    pub(super) fn probe(&mut self, backend: usize) -> Option<Time> {
         let probe = self.backends[backend].down?;
         if self.now >= probe.at {
             let guard = self.settings.connect_timeout + self.settings.timeout * 2;
             self.backends[backend].down = Some(Probe { at: self.now + guard, ..probe });
+            self.shut_if_idle(backend);
             if self.backends[backend].text.is_none() {
                 self.open_link(backend, LinkProtocol::Text);
             }
         }
         self.backends[backend].down.map(|probe| probe.at)
+    }
+
+    /// A probe goes out on a fresh link; one with requests in flight is left to answer or to end by itself.
+    fn shut_if_idle(&mut self, backend: usize) {
+        let Some(conn) = self.backends[backend].text else { return };
+        if self.link(conn).is_some_and(|link| link.pipeline.is_empty()) {
+            self.backends[backend].text = None;
+            self.shut_link(conn);
+        }
     }
 
     fn schedule_probe(&mut self, backend: usize) {
