@@ -32,7 +32,7 @@ struct Memcached {
 impl Memcached {
     fn start() -> Memcached {
         for _ in 0..20 {
-            // Somebody else may take the port between these two lines; then memcached ends, and we try another.
+            // Somebody else may take the port between these two lines; then memcached ends: try another.
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let child = Command::new("memcached")
                 .args(["-u", "nobody", "-l", "127.0.0.1", "-U", "0", "-t", "1", "-p", &port.to_string()])
@@ -53,14 +53,14 @@ impl Memcached {
         panic!("memcached does not start");
     }
 
-    /// Sends `bytes` and their end on a new connection and reads to the end: memcached answers what it has read
-    /// before it sees that there is no more.
+    /// Sends `bytes` and their end on a new connection and reads to the end: memcached answers what it has
+    /// read before it sees that there is no more.
     fn ask(&self, bytes: &[u8]) -> Vec<u8> {
         let mut socket = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         socket.set_read_timeout(Some(HANG)).unwrap();
         socket.set_write_timeout(Some(HANG)).unwrap();
-        socket.write_all(bytes).unwrap();
-        let _ = socket.shutdown(Shutdown::Write);
+        // It may close before it has read everything; what it said by then can still be read.
+        let _ = socket.write_all(bytes).and_then(|()| socket.shutdown(Shutdown::Write));
         let mut reply = Vec::new();
         let mut buffer = [0; 16384];
         loop {
@@ -164,8 +164,8 @@ fn expect_of_refusal(step: &Outcome) -> Expected {
     Expected::Exactly(frame.concat())
 }
 
-/// Makes `stream` whole, puts a fence behind it, and says what memcached must answer to it in which order, and
-/// whether it must close. `None`: it would take too much padding, or ends so that no fence can be seen.
+/// Makes `stream` whole, puts a fence behind it, and says what memcached must answer to it in which order,
+/// and whether it must close. `None`: it would take too much padding, or ends so that no fence can be seen.
 fn prepare(mut stream: Vec<u8>, protocol: Protocol) -> Option<(Vec<u8>, Vec<Expected>, bool)> {
     let mut expected = Vec::new();
     let mut at = 0;
@@ -393,7 +393,7 @@ fn canary_wrong_parsers_are_seen() {
     assert!(judge(&server, b"touch k\r\n".to_vec(), lie).is_err());
 }
 
-/// Flags that 1.6.18 does not know, and newer versions do, go on with a value that every version takes as data.
+/// Flags that 1.6.18 does not know and newer versions do go on with a value that all versions take as data.
 #[test]
 fn newer_flags_get_one_reply() {
     let server = Memcached::start();
@@ -403,6 +403,66 @@ fn newer_flags_get_one_reply() {
         assert!(matches!((TEXT.parse)(&stream), Outcome::Request(..)), "{line}");
         assert_eq!(judge(&server, stream, TEXT), Ok(true), "{line}");
     }
+}
+
+/// Lines without a key or a command, separated by bars: commands about the server, HTTP, next to nothing.
+const LINES: &str = "\
+refresh_certs | extstore | extstore foo | extstore item_size 1 | extstore item_size 1 noreply |\
+extstore noreply | misbehave | debugtime p | verbosity | verbosity 0 | verbosity 0 2 |\
+verbosity 0 2 3 | verbosity noreply | verbosity a | verbosity a noreply | lru | lru foo |\
+lru noreply | lru tune | lru tune 1 2 3 4 noreply | lru mode | lru mode segmented |\
+lru mode segmented noreply | lru temp_ttl 5 | lru temp_ttl | slabs | slabs noreply | slabs foo |\
+slabs automove | slabs automove 1 | slabs automove 1 noreply | slabs automove x noreply |\
+slabs automove noreply | slabs reassign 1 2 | slabs reassign 1 2 3 | slabs reassign 1 noreply |\
+lru_crawler | lru_crawler foo | lru_crawler foo bar | lru_crawler foo bar baz | lru_crawler crawl 1 |\
+lru_crawler metadump | lru_crawler mgdump hash | lru_crawler tocrawl x | lru_crawler tocrawl 5 6 |\
+lru_crawler sleep 0 | lru_crawler enable | lru_crawler disable | watch foo | watch noreply |\
+cache_memlimit | cache_memlimit x | cache_memlimit 64 | cache_memlimit 64 noreply |\
+cache_memlimit 64 noreply 2 | cache_memlimit noreply | shutdown | shutdown x y z | flush_all |\
+flush_all 0 | flush_all 0 0 | flush_all 0 0 0 | flush_all noreply | flush_all 0 noreply |\
+flush_all x noreply | flush_all noreply noreply | flush_all noreply 0 | flush_all -1 | version |\
+version x y | quit | quit x | G / HTTP/1.1 | g / HTTP/1.1 | gg / HTTP/1.1 | POST / HTTP/1.1 |\
+ms / HTTP/1.1 | mx / HTTP/1.1 | mxx / HTTP/1.1 | HTTP/1.1 | HTTP/1.1 x | sx / HTTP/1.1 |\
+zz a b c d e f g h i j k l m n o p q r s t u v HTTP/ |\
+zz a b c d e f g h i j k l m n o p q r s t u HTTP/ v | mn x y z | m | x";
+
+#[test]
+fn commands_about_the_server() {
+    let server = Memcached::start();
+    for line in LINES.split('|').map(str::trim).chain(["flush_all \t", "", " ", "\r"]) {
+        let differs = |error| panic!("{line}: {error}");
+        assert!(judge(&server, format!("{line}\r\n").into_bytes(), TEXT).unwrap_or_else(differs), "{line}");
+    }
+}
+
+/// Bodies of 2^31 bytes and more, which memcached counts in an int, and heads longer than its read buffer.
+#[test]
+fn binary_lengths_beyond_bounds() {
+    let server = Memcached::start();
+    let header = |opcode: u8, key: u16, extras: u8, body: u32| {
+        let (key, body) = (key.to_be_bytes(), body.to_be_bytes());
+        let mut header = vec![0x80, opcode, key[0], key[1], extras, 0, 0, 0];
+        header.extend(body);
+        header.resize(24 + usize::from(extras), 0);
+        header
+    };
+    let mut asked = 0;
+    for body in [0x7fff_ffff, 0x8000_0000, 0x8000_0001, 0x8000_0009, 0x8000_000a, 0xffff_fff0, 0xffff_ffff] {
+        for (opcode, extras) in
+            [(0, 0), (1, 8), (0x11, 8), (2, 8), (0x50, 0), (0x21, 0), (0x1d, 4), (0x1b, 4)]
+        {
+            let stream = [&header(opcode, 1, extras, body)[..], b"a"].concat();
+            let judged = judge(&server, stream, BINARY);
+            asked +=
+                usize::from(judged.unwrap_or_else(|error| panic!("opcode {opcode}, body {body}: {error}")));
+        }
+    }
+    for key in [251u16, 16360, 16361, 65535] {
+        let stream = [header(0, key, 0, u32::from(key)), vec![b'k'; usize::from(key)]].concat();
+        asked +=
+            usize::from(judge(&server, stream, BINARY).unwrap_or_else(|error| panic!("key {key}: {error}")));
+    }
+    assert!(asked > 30, "only {asked} streams were asked");
 }
 
 /// What a value too large does to the item that was there.

@@ -40,8 +40,8 @@ pub(crate) enum Scope {
     All,
     /// No line that memcached's patience for unfinished lines could end.
     Splittable,
-    /// What a real memcached can be asked a thousand times: no lengths of gigabytes, nothing about the server, no
-    /// line that it would take only in one piece.
+    /// What a real memcached can be asked a thousand times: no lengths of gigabytes, nothing about the
+    /// server, no line that it would take only in one piece.
     Real,
 }
 

@@ -1,16 +1,16 @@
 //! Numbers as memcached 1.6.18 reads them, and as we write them.
 //!
-//! It reads with C's strtoul and its kin (util.c: safe_strtoul, safe_strtol, safe_strtoull), so white space and
-//! a sign may lead, and white space that is no separator of tokens (a TAB) ends the number: what follows it is
-//! not looked at. Its `unsigned long` and `long` have 64 bits.
+//! It reads with C's strtoul and its kin (util.c: safe_strtoul, safe_strtol, safe_strtoull), so white space
+//! and a sign may lead, and white space that is no separator of tokens (a TAB) ends the number: what follows
+//! it is not looked at. Its `unsigned long` and `long` have 64 bits.
 
 /// Reads an unsigned number and keeps its low 32 bits, as memcached does with client flags (2^32 reads as 0).
 pub fn low_u32(token: &[u8]) -> Option<u32> {
     u64(token).map(|number| number as u32)
 }
 
-/// Reads a number with sign and keeps its low 32 bits: expiry times and lengths. What does not fit a `long` is
-/// refused; what does not fit an int wraps (later versions than 1.6.18 refuse it).
+/// Reads a number with sign and keeps its low 32 bits: expiry times and lengths. What does not fit a `long`
+/// is refused; what does not fit an `int` wraps.
 #[inline]
 pub fn low_i32(token: &[u8]) -> Option<i32> {
     if let Some(number) = few_digits(token) {

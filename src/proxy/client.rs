@@ -47,6 +47,8 @@ pub(super) struct Client {
     pub(super) dirty: bool,
     /// Its requests wait until it has taken some of what it is owed.
     pub(super) stalled: bool,
+    /// Windows of its multi-key read are still to be asked for: what it asks next must not overtake them.
+    pub(super) windowed: bool,
     /// The driver was asked not to read.
     pub(super) paused: bool,
     /// It sends no more, which is seen to when it is not stalled any more.
@@ -281,6 +283,7 @@ impl Proxy {
                 self.actions.push_back(Action::Send { conn, buffer });
             }
             if client.stalled
+                && !client.windowed
                 && client.slots.len() <= limits.client_requests_max / 2
                 && client.owed_bytes() <= limits.client_unread_max / 2
             {
@@ -355,7 +358,7 @@ impl Proxy {
             }
             let too_much = client.slots.len() >= limits.client_requests_max
                 || client.owed_bytes() > limits.client_unread_max;
-            if too_much && !client.gone {
+            if (too_much || client.windowed) && !client.gone {
                 return self.stall_client(conn, &input[at..]);
             }
             if client.swallow.is_some() {

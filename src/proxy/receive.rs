@@ -275,7 +275,8 @@ impl Proxy {
         };
         let code = [input[0], input[1]];
         let is_code = matches!(input.get(2), Some(b' ' | b'\r'));
-        if !(is_code && answers_meta(verb, &code)) && !reply::is_error(input) {
+        let fits = is_code && answers_meta(verb, &code);
+        if !fits && !reply::is_error(input) {
             return Reply::Broken;
         }
         match (verb, &code) {

@@ -21,6 +21,8 @@ pub(crate) struct Client {
     socket: TcpStream,
     /// Received and not yet given to a request.
     received: Vec<u8>,
+    /// Bytes of it in which no fence's answer begins.
+    searched: usize,
 }
 
 impl Client {
@@ -29,7 +31,7 @@ impl Client {
         socket.set_nodelay(true).expect("TCP_NODELAY");
         socket.set_read_timeout(Some(HANG)).expect("a read timeout");
         socket.set_write_timeout(Some(HANG)).expect("a write timeout");
-        Client { socket, received: Vec::new() }
+        Client { socket, received: Vec::new(), searched: 0 }
     }
 
     /// Sends `requests` in one go, cut into pieces as `rng` says, with a fence behind each: a request that
@@ -42,13 +44,16 @@ impl Client {
         rng: &mut Rng,
     ) -> Vec<Exchange> {
         let mut bytes = Vec::new();
-        for request in requests {
+        for request in requests.iter().filter(|request| !request.closes) {
             bytes.extend_from_slice(&request.bytes);
-            if !request.closes {
-                bytes.extend_from_slice(fence(protocol));
-            }
+            bytes.extend_from_slice(fence(protocol));
         }
         self.send(&bytes, rng);
+        if let Some(last) = requests.iter().find(|request| request.closes) {
+            // In one piece: what arrives after the server has closed makes its system reset the connection, and
+            // ours may then forget what it has received.
+            let _ = self.socket.write_all(&last.bytes);
+        }
         requests
             .iter()
             .map(|request| match request.closes {
@@ -67,18 +72,26 @@ impl Client {
             let most = if small > 0 { largest.min(rest.len()) } else { rest.len() };
             small -= 1;
             let (piece, after) = rest.split_at(1 + rng.below(most));
-            self.socket.write_all(piece).expect("the server takes requests");
+            if self.socket.write_all(piece).is_err() {
+                // Closed where nobody thought: the replies show where.
+                return;
+            }
             rest = after;
         }
     }
 
     fn read_to_fence(&mut self, protocol: Protocol) -> Exchange {
+        let answer = fence_answer(protocol);
         loop {
-            if let Some((reply, whole)) = split_at_fence(protocol, &self.received) {
-                let reply = self.received[..reply].to_vec();
-                self.received.drain(..whole);
+            let rest = &self.received[self.searched..];
+            if let Some(start) = rest.windows(answer.len()).position(|window| window == answer) {
+                let start = self.searched + start;
+                let reply = self.received[..start].to_vec();
+                self.received.drain(..start + answer.len());
+                self.searched = 0;
                 return Exchange { reply, closed: false };
             }
+            self.searched = (self.received.len() + 1).saturating_sub(answer.len());
             if self.read_more() == 0 {
                 return Exchange { reply: std::mem::take(&mut self.received), closed: true };
             }
@@ -91,7 +104,7 @@ impl Client {
     }
 
     fn read_more(&mut self) -> usize {
-        let mut piece = [0; 16384];
+        let mut piece = [0; 65536];
         match self.socket.read(&mut piece) {
             Ok(bytes) => {
                 self.received.extend_from_slice(&piece[..bytes]);
@@ -113,12 +126,9 @@ fn fence(protocol: Protocol) -> &'static [u8] {
     }
 }
 
-/// Bytes of the reply before the first fence's answer, and bytes with it.
-fn split_at_fence(protocol: Protocol, received: &[u8]) -> Option<(usize, usize)> {
-    let answer: &[u8] = match protocol {
+fn fence_answer(protocol: Protocol) -> &'static [u8] {
+    match protocol {
         Protocol::Binary => b"\x81\x0a\0\0\0\0\0\0\0\0\0\0\xfe\xfe\xfe\xfe\0\0\0\0\0\0\0\0",
         _ => b"MN\r\n",
-    };
-    let start = received.windows(answer.len()).position(|window| window == answer)?;
-    Some((start, start + answer.len()))
+    }
 }

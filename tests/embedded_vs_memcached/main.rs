@@ -9,6 +9,7 @@ mod memcached;
 mod normal;
 mod requests;
 mod rng;
+mod scripts;
 
 use client::{Client, Exchange};
 use mcproxy::embedded::EmbeddedBackend;
@@ -52,6 +53,25 @@ fn all_protocols_on_the_same_items() {
     let all = [Protocol::Text, Protocol::Meta, Protocol::Binary];
     for seed in seeds() {
         compare(seed, &all).unwrap_or_else(|difference| panic!("{difference}"));
+    }
+}
+
+#[test]
+fn scripts_of_lines() {
+    let memcached = Memcached::start(&[]);
+    let embedded = EmbeddedBackend::start("scripts").expect("an embedded backend starts");
+    let mut theirs = Side::new(memcached.address);
+    let mut ours = Side::new(embedded.address);
+    for (name, lines) in scripts::LINES {
+        for line in *lines {
+            let request = [Request { bytes: line.as_bytes().to_vec(), closes: false }];
+            let expected = theirs.exchange(Protocol::Text, &request, 0);
+            let got = ours.exchange(Protocol::Text, &request, 0);
+            let [expected, got] = [&expected, &got].map(|exchanges| {
+                String::from_utf8(normal::form(Protocol::Text, &exchanges[0].reply)).expect("text")
+            });
+            assert_eq!(expected, got, "{name}: {line:?}; left is memcached");
+        }
     }
 }
 
@@ -106,9 +126,6 @@ fn compare_with(
         }
         for (index, request) in requests.iter().enumerate() {
             let (expected, got) = (&expected[index], &got[index]);
-            if std::env::var("TRACE").is_ok() {
-                eprintln!("{batch} {} => {}", request.bytes.escape_ascii(), expected.reply.escape_ascii());
-            }
             generator.learn(protocol, &expected.reply);
             if normal::form(protocol, &expected.reply) != normal::form(protocol, &got.reply)
                 || expected.closed != got.closed
@@ -132,12 +149,21 @@ fn difference(
     format!(
         "seed {seed}, batch {batch}, {protocol:?}\n  request   {}\n  memcached {} {}\n  embedded  {} {}\n\
          repeat: MCPROXY_SEED={seed} cargo test --test embedded_vs_memcached",
-        request.bytes.escape_ascii(),
-        expected.reply.escape_ascii(),
+        shown(&request.bytes),
+        shown(&expected.reply),
         end(expected),
-        got.reply.escape_ascii(),
+        shown(&got.reply),
         end(got),
     )
+}
+
+/// All of a short text, and both ends of a long one: long ones repeat a letter.
+fn shown(bytes: &[u8]) -> String {
+    if bytes.len() <= 4000 {
+        return bytes.escape_ascii().to_string();
+    }
+    let (start, end) = (&bytes[..500], &bytes[bytes.len() - 100..]);
+    format!("{} ({} bytes in all) {}", start.escape_ascii(), bytes.len(), end.escape_ascii())
 }
 
 /// One server with a connection for the line protocols and one for binary, each opened again when it was closed.

@@ -27,10 +27,21 @@ impl Memcached {
     fn try_start(arguments: &[&str]) -> Option<Memcached> {
         let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        // One thread, so that connections take turns; no crawler, which would remove at its own time what is
-        // flushed and could come back.
+        // One thread, so that connections take turns. No threads that work in the background: a maintainer holds
+        // items that were read for a while, and a decr then stores a shorter number without filling it up.
         let child = Command::new("memcached")
-            .args(["-l", "127.0.0.1", "-U", "0", "-t", "1", "-u", "nobody", "-o", "no_lru_crawler"])
+            .args([
+                "-l",
+                "127.0.0.1",
+                "-U",
+                "0",
+                "-t",
+                "1",
+                "-u",
+                "nobody",
+                "-o",
+                "no_lru_maintainer,no_lru_crawler",
+            ])
             .args(["-p", &port.to_string()])
             .args(arguments)
             .stdin(Stdio::null())

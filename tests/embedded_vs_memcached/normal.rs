@@ -30,12 +30,15 @@ fn meta_line(line: &[u8]) -> Vec<u8> {
 }
 
 fn word(word: &[u8]) -> Vec<u8> {
-    let number =
-        |start: &str| -> Option<u64> { std::str::from_utf8(word).ok()?.strip_prefix(start)?.parse().ok() };
+    let text = std::str::from_utf8(word).unwrap_or_default();
+    let number = |start: &str| -> Option<i64> { text.strip_prefix(start)?.parse().ok() };
     if number("l").is_some() || number("la=").is_some() {
         return b"(seconds)".to_vec();
     }
-    match number("t").or_else(|| number("exp=-").filter(|&seconds| seconds > 1)) {
+    // `me` prints what has gone by since then, in 32 bits with a sign; -1 stands for never.
+    let since = number("exp=").filter(|&seconds| seconds != -1);
+    let left = since.map(|seconds| u64::from((seconds as u32).wrapping_neg()));
+    match left.or(number("t").and_then(|seconds| u64::try_from(seconds).ok())) {
         Some(seconds) => format!("(of {})", asked_for(seconds)).into_bytes(),
         None => word.to_vec(),
     }
@@ -53,5 +56,6 @@ fn only_times_are_replaced() {
     assert_eq!(form("VA 3 t-1 O12\r\nt99\r\n"), "VA 3 t-1 O12\r\nt99\r\n");
     assert_eq!(form("ME a exp=-1 la=0 cas=2\r\n"), "ME a exp=-1 (seconds) cas=2\r\n");
     assert_eq!(form("ME a exp=-999 la=0 cas=2\r\n"), "ME a (of 1000) (seconds) cas=2\r\n");
+    assert_eq!(form("ME a exp=1795348184 la=0 cas=2\r\n"), "ME a (of 3000000000) (seconds) cas=2\r\n");
     assert_eq!(form("VALUE t 1 3\r\nabc\r\nEND\r\n"), "VALUE t 1 3\r\nabc\r\nEND\r\n");
 }

@@ -1,10 +1,11 @@
 //! Random requests of the meta protocol.
 
 use super::super::rng::Rng;
-use super::{Generator, KEYS, Request, key, value};
+use super::{Generator, KEYS, LARGE_KEY, Request, key, large_value, value};
 
 pub(crate) fn request(generator: &Generator, rng: &mut Rng) -> Request {
     let bytes = match rng.below(20) {
+        _ if rng.once_in(150) => set_large(rng),
         0..8 => line(b"mg", &GET_FLAGS, None, generator, rng),
         8..13 => set(generator, rng),
         13..15 => line(b"md", &DELETE_FLAGS, None, generator, rng),
@@ -86,8 +87,22 @@ fn flag(letter: u8, generator: &Generator, rng: &mut Rng) -> Vec<u8> {
 
 fn set(generator: &Generator, rng: &mut Rng) -> Vec<u8> {
     let value = value(rng);
-    let length = if rng.once_in(60) { value.len().saturating_sub(1) } else { value.len() };
-    [line(b"ms", &SET_FLAGS, Some(length), generator, rng), value, b"\r\n".to_vec()].concat()
+    let line = if rng.once_in(60) {
+        // Too short a length. No flag of later versions here: the parser would take the value before anybody
+        // looks at it.
+        format!("ms a {} c k\r\n", value.len().saturating_sub(1)).into_bytes()
+    } else {
+        line(b"ms", &SET_FLAGS, Some(value.len()), generator, rng)
+    };
+    [line, value, b"\r\n".to_vec()].concat()
+}
+
+fn set_large(rng: &mut Rng) -> Vec<u8> {
+    let value = large_value(rng);
+    let mode = [b'M', rng.pick(b"SEAPR")];
+    let length = value.len().to_string().into_bytes();
+    let words: [&[u8]; 6] = [b"ms", LARGE_KEY, &length, &mode, b"c", rng.pick(&[&b"F0"[..], b"F9", b"q"])];
+    [words.join(&b' '), b"\r\n".to_vec(), value, b"\r\n".to_vec()].concat()
 }
 
 fn debug(rng: &mut Rng) -> Vec<u8> {
