@@ -51,7 +51,13 @@ pub(crate) fn request(generator: &Generator, rng: &mut Rng) -> Request {
     if rng.once_in(4) {
         frame.cas = generator.token(rng);
     }
-    Request { bytes: frame.bytes(), closes: false }
+    let mut bytes = frame.bytes();
+    if frame.key == LARGE_KEY {
+        // A look at what became of it, without the value.
+        let look = Frame { opcode: opcode::TOUCH, extras: vec![0; 4], key: frame.key, ..Frame::default() };
+        bytes.extend(look.bytes());
+    }
+    Request { bytes, closes: false }
 }
 
 fn key_and_value(rng: &mut Rng, value: fn(&mut Rng) -> Vec<u8>) -> (Vec<u8>, Vec<u8>) {

@@ -114,12 +114,13 @@ fn append(generator: &Generator, rng: &mut Rng) -> Vec<u8> {
     [words.join(&b' '), b"\r\n".to_vec(), value, b"\r\n".to_vec()].concat()
 }
 
+/// And a look at what became of it, without the value.
 fn set_large(rng: &mut Rng) -> Vec<u8> {
     let value = large_value(rng);
     let mode = [b'M', rng.pick(b"SEAPR")];
     let length = value.len().to_string().into_bytes();
     let words: [&[u8]; 6] = [b"ms", LARGE_KEY, &length, &mode, b"c", rng.pick(&[&b"F0"[..], b"F9", b"q"])];
-    [words.join(&b' '), b"\r\n".to_vec(), value, b"\r\n".to_vec()].concat()
+    [words.join(&b' '), b"\r\n".to_vec(), value, b"\r\nmg large s f c\r\n".to_vec()].concat()
 }
 
 fn debug(rng: &mut Rng) -> Vec<u8> {

@@ -99,6 +99,7 @@ fn store(generator: &Generator, rng: &mut Rng) -> Vec<u8> {
     [line(&words, rng), value, b"\r\n".to_vec()].concat()
 }
 
+/// And a look at what became of it, without the value.
 fn store_large(rng: &mut Rng) -> Vec<u8> {
     let value = large_value(rng);
     let verb: &[u8] = rng.pick(&[&b"set"[..], b"add", b"replace", b"append", b"prepend", b"cas"]);
@@ -111,7 +112,7 @@ fn store_large(rng: &mut Rng) -> Vec<u8> {
     if rng.once_in(3) {
         words.push(b"noreply");
     }
-    [words.join(&b' '), b"\r\n".to_vec(), value, b"\r\n".to_vec()].concat()
+    [words.join(&b' '), b"\r\n".to_vec(), value, b"\r\nmg large s f c\r\n".to_vec()].concat()
 }
 
 fn arithmetic(rng: &mut Rng) -> Vec<u8> {
