@@ -74,7 +74,7 @@ impl Flags {
         let mut read = Flags::default();
         for flag in Keys::new(flags) {
             let (letter, text) = (flag[0], &flag[1..]);
-            let seconds = || number::i32(text).map(i64::from);
+            let seconds = || number::low_i32(text).map(i64::from);
             read.locks |= matches!(letter, b'N' | b'T' | b'R' | b'l' | b'h');
             match letter {
                 b'N' => read.vivify = seconds(),
