@@ -117,6 +117,37 @@ fn an_idle_session_holds_no_buffer() {
 }
 
 #[test]
+fn both_protocols_print_the_same_counters() {
+    let mut store = store();
+    let lines = run(&mut store, [&b"stats\r\n"[..]]).0;
+    let lines = String::from_utf8(lines).expect("text");
+    let expected: Vec<(String, String)> = lines
+        .lines()
+        .filter_map(|line| line.strip_prefix("STAT ")?.split_once(' '))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    let mut frames = &run(&mut store, [&binary(0x10, b"", b"", b"")[..]]).0[..];
+    let mut got = Vec::new();
+    while let Some((header, rest)) = frames.split_first_chunk::<24>() {
+        assert_eq!(header[..2], [0x81, 0x10]);
+        let (name, rest) = rest.split_at(usize::from(header[3]));
+        let (value, rest) = rest.split_at(usize::from(header[11]) - name.len());
+        frames = rest;
+        got.push((String::from_utf8_lossy(name).into_owned(), String::from_utf8_lossy(value).into_owned()));
+    }
+    assert_eq!(got.pop(), Some((String::new(), String::new())), "the end is an empty one");
+    assert!(expected.len() > 20);
+    assert_eq!(got, expected);
+}
+
+#[test]
+fn what_only_a_memcached_has_is_refused() {
+    let (out, then) = run(&mut store(), [&b"lru_crawler crawl all\r\nstats items\r\n"[..]]);
+    assert_eq!(out, b"SERVER_ERROR an embedded backend has no such command\r\nEND\r\n");
+    assert_eq!(then, Then::Open);
+}
+
+#[test]
 fn random_bytes_do_no_harm() {
     let mut random = 7u64;
     for start in [&b""[..], b"\x80"] {
