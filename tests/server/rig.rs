@@ -187,11 +187,11 @@ impl Talk {
         Talk::over(stream.into())
     }
 
-    /// The same, with as little room for what was not read as the kernel gives.
+    /// The same, with little room in the kernel for what was not read.
     #[track_caller]
     pub(crate) fn with_little_room(address: SocketAddr) -> Self {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
-        socket.set_recv_buffer_size(4096).expect("SO_RCVBUF");
+        socket.set_recv_buffer_size(64 << 10).expect("SO_RCVBUF");
         socket.connect_timeout(&address.into(), PATIENCE).expect("connect");
         Talk::over(socket)
     }
@@ -248,16 +248,21 @@ impl Talk {
     #[track_caller]
     pub(crate) fn expect(&mut self, expected: impl AsRef<[u8]>) {
         let expected = expected.as_ref();
-        // Stops at the first byte that differs, so that an answer that is too short is shown and not waited out.
-        while self.unread.len() < expected.len() && expected.starts_with(&self.unread) {
-            if let Err(end) = self.read_more() {
+        let mut same = 0;
+        while same < expected.len() {
+            let now = self.unread.len().min(expected.len());
+            // Stops at the first byte that differs, so that a wrong answer is shown and not waited out.
+            if self.unread[same..now] != expected[same..now] {
+                let (sent, got) = (escape(&self.sent), escape(&self.unread));
+                panic!("sent {sent}, expected {}, got {got}", escape(expected));
+            }
+            same = now;
+            if same < expected.len()
+                && let Err(end) = self.read_more()
+            {
                 let (sent, got) = (escape(&self.sent), escape(&self.unread));
                 panic!("{end}: sent {sent}, expected {}, got {got}", escape(expected));
             }
-        }
-        if !self.unread.starts_with(expected) {
-            let (sent, got) = (escape(&self.sent), escape(&self.unread));
-            panic!("sent {sent}, expected {}, got {got}", escape(expected));
         }
         self.unread.drain(..expected.len());
     }
