@@ -89,6 +89,7 @@ fn through_the_proxy(backends: usize) {
     let servers: Vec<Server> = (0..backends).map(|_| Server::memcached()).collect();
     let addresses: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
     let proxy = Server::mcproxy(&named_backends(&addresses), &["--threads", "1"]);
+    proxy.learn_version();
     let count = run_table(proxy.address, ABOUT_THE_SERVER_ITSELF).unwrap_or_else(|report| panic!("{report}"));
     let excused = ABOUT_THE_SERVER_ITSELF.len();
     say(&format!(

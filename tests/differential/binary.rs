@@ -17,7 +17,7 @@ pub(crate) fn request(random: &mut Random, keys: &Keys, permits: Permits, opaque
         79..87 => touch(random, keys, opaque),
         87..90 => plain(Frame::request(0x0a, opaque)),
         90..92 => plain(Frame::request(0x0b, opaque)),
-        92 if permits.flush => flush(random, opaque),
+        92 if permits.others => flush(random, opaque),
         93 if permits.large => large(random, keys, opaque),
         _ => unknown(random, opaque),
     }
@@ -79,12 +79,16 @@ fn read(random: &mut Random, keys: &Keys, opaque: u32) -> Request {
 
 /// A key that text clients use too, or one that only a binary client can write.
 fn binary_key(random: &mut Random, keys: &Keys) -> Vec<u8> {
-    let mut key = keys.any(random);
-    if random.percent(20) {
-        key.truncate(200);
-        key.extend_from_slice(random.pick::<&[u8]>(&[&b" \r\n"[..], b"\0", b"\0\0 \xff"]));
+    match random.below(10) {
+        0 => random.pick(&keys.binary).clone(),
+        1 => {
+            let mut key = keys.any(random);
+            key.truncate(200);
+            key.extend_from_slice(random.pick::<&[u8]>(&[b" \r\n", b"\0", b"\0\0 \xff"]));
+            key
+        }
+        _ => keys.any(random),
     }
-    key
 }
 
 fn store(random: &mut Random, keys: &Keys, opaque: u32) -> Request {

@@ -10,9 +10,13 @@ pub(crate) struct Keys {
     /// old one if no answer still holds it, and pads a shorter one with spaces: with results that keep their
     /// length, what is seen does not depend on how requests meet.
     pub(crate) numeric: Vec<Vec<u8>>,
+    /// An item that holds a word, if it is there.
+    pub(crate) word: Vec<u8>,
     /// Items of up to a mebibyte; few, so that no server has to evict any.
     pub(crate) large: Vec<Vec<u8>>,
-    /// Base64 forms of binary keys, for meta.
+    /// Keys of any bytes, for binary clients.
+    pub(crate) binary: Vec<Vec<u8>>,
+    /// The same in base64, for meta.
     pub(crate) base64: Vec<Vec<u8>>,
 }
 
@@ -39,11 +43,15 @@ impl Keys {
             odd.insert(0, b'o');
             plain.push(odd);
         }
-        let base64 = [1, 2, 3, 8, 30, 100].map(|length| {
-            let raw = [prefix.as_bytes(), &random.bytes(length)].concat();
-            encode(&raw)
-        });
-        Keys { plain, numeric: named("n", 5), large: named("big", 2), base64: base64.to_vec() }
+        let mut binary: Vec<Vec<u8>> = [1, 2, 3, 8, 30, 100]
+            .iter()
+            .map(|&length| [prefix.as_bytes(), &random.bytes(length)].concat())
+            .collect();
+        // memcached gives such a key back as it is, line ends and all, if a binary client stored it.
+        binary.push([prefix.as_bytes(), b"\r\nHD\r\nEND\r\n"].concat());
+        let base64 = binary.iter().map(|raw| encode(raw)).collect();
+        let word = format!("{prefix}word").into_bytes();
+        Keys { plain, word, numeric: named("n", 5), large: named("big", 2), binary, base64 }
     }
 
     /// One for a request that does no arithmetic.

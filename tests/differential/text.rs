@@ -9,8 +9,8 @@ use crate::support::random::Random;
 /// What a grammar may do.
 #[derive(Clone, Copy)]
 pub(crate) struct Permits {
-    /// Touch what other clients stored: `flush_all`.
-    pub(crate) flush: bool,
+    /// Reach what other clients stored: `flush_all`, and keys that became others by chance.
+    pub(crate) others: bool,
     /// Values near a mebibyte and gets of hundreds of keys.
     pub(crate) large: bool,
 }
@@ -33,15 +33,26 @@ pub(crate) fn request(random: &mut Random, keys: &Keys, permits: Permits) -> Req
         47..53 => arithmetic(random, keys),
         53..56 => touch(random, keys),
         56..60 => delete(random, keys),
-        60 if permits.flush => flush(random),
+        60 if permits.others => flush(random),
         60..64 => fixed(random),
         64..86 => crate::meta::request(random, keys),
         86..92 => bad(random, keys),
         92..94 => words(random, keys),
         94..95 => noise(random),
         95 if permits.large => large(random, keys),
-        _ => mutated(random, keys),
+        _ if permits.others => mutated(random, keys),
+        _ => store(random, keys),
     }
+}
+
+/// True if memcached may throw away what it still has to answer when it reads this: on a key too long in a get
+/// it drops the answers to earlier requests of the same read, too (proto_text.c, "Kill any stacked responses").
+/// No proxy can or should do the same, so those answers are read before such a request is sent.
+pub(crate) fn may_lose_answers(request: &Request) -> bool {
+    const KEY_MAX: usize = 250;
+    let bytes = request.render(&Default::default());
+    let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    line.split(|&byte| byte == b' ').any(|word| word.len() > KEY_MAX)
 }
 
 /// What ends a stream of text.
@@ -54,7 +65,7 @@ pub(crate) fn ending(random: &mut Random, keys: &Keys) -> Ending {
         3 => Ending::Sent(b"POST / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
         4 => Ending::Sent(vec![b'a'; 2100]),
         5 => Ending::HalfClosed(Vec::new()),
-        6 => Ending::HalfClosed(format!("get {key}\r\nincr {key} 1\r\nget {key}").into_bytes()),
+        6 => Ending::HalfClosed(format!("get {key}\r\ntouch {key} 0\r\nget {key}").into_bytes()),
         7 => Ending::HalfClosed(format!("set {key} 0 0 10\r\n12345").into_bytes()),
         _ => Ending::Leave,
     }
@@ -178,7 +189,9 @@ fn large(random: &mut Random, keys: &Keys) -> Request {
     storage(verb, &key, "0", 0, &random.bytes(length), noreply(random))
 }
 
-/// Lines that are wrong in a way that is known. `K` stands for a key, `L` for one that is too long.
+/// Lines that are wrong in a way that is known. `K` stands for a key, `N` for one of a number, `W` for one of a
+/// word, `L` for one that is too long. Arithmetic on a value of white space alone is left out: memcached reads
+/// on behind the value then, and answers by what it finds there.
 const WRONG: &[&[u8]] = &[
     b"\r\n",
     b" \r\n",
@@ -233,12 +246,17 @@ const WRONG: &[&[u8]] = &[
     b"cas K 0 0 3 1152921504606846977 noreply\r\nabc\r\n",
     b"cas K 0 0 3 1152921504606846977 norepl\r\nabc\r\n",
     b"cas L 0 0 3 1\r\nabc\r\n",
-    b"incr K\r\n",
-    b"incr K abc\r\n",
-    b"incr K -1\r\n",
-    b"incr K 18446744073709551616\r\n",
-    b"incr K 1 2 3\r\n",
+    b"incr N\r\n",
+    b"incr N abc\r\n",
+    b"incr N -1\r\n",
+    b"incr N 18446744073709551616\r\n",
+    b"incr N 1 2 3\r\n",
     b"incr L 1\r\n",
+    b"set W 0 0 3\r\nabc\r\n",
+    b"incr W 1\r\n",
+    b"decr W 1 noreply\r\n",
+    b"ma W v\r\n",
+    b"ma W v q\r\n",
     b"decr missing 1 noreply\r\n",
     b"incr missing 1 norepl\r\n",
     b"delete\r\n",
@@ -318,13 +336,13 @@ const WRONG: &[&[u8]] = &[
     b"md *** b\r\n",
     b"ma\r\n",
     b"ma L\r\n",
-    b"ma K MX\r\n",
-    b"ma K Dx\r\n",
-    b"ma K D-1\r\n",
-    b"ma K q\r\n",
+    b"ma N MX\r\n",
+    b"ma N Dx\r\n",
+    b"ma N D-1\r\n",
+    b"ma N q\r\n",
     b"ma missing q\r\n",
     b"ma missing\r\n",
-    b"ma K Jx N0\r\n",
+    b"ma N Jx N0\r\n",
     b"ma *** b\r\n",
     b"me\r\n",
     b"me L\r\n",
@@ -345,6 +363,8 @@ fn bad(random: &mut Random, keys: &Keys) -> Request {
             (index == 0 || head[index - 1] <= b' ') && head.get(index + 1).is_none_or(|&next| next <= b' ');
         match byte {
             b'K' if alone => bytes.extend_from_slice(&keys.any(random)),
+            b'N' if alone => bytes.extend_from_slice(&keys.number(random)),
+            b'W' if alone => bytes.extend_from_slice(&keys.word),
             b'L' if alone => bytes.extend_from_slice(&[b'L'; 251]),
             _ => bytes.push(byte),
         }
@@ -353,47 +373,17 @@ fn bad(random: &mut Random, keys: &Keys) -> Request {
     Request::plain(bytes)
 }
 
-/// Words of the protocol in any order. No number makes a value longer than nothing, or an expiry short.
+/// Words of the protocol in any order. No number makes a value longer than nothing, or an expiry short; the
+/// arithmetic commands are left out, for the reason that [`WRONG`] has.
 fn words(random: &mut Random, keys: &Keys) -> Request {
-    const WORDS: &[&[u8]] = &[
-        b"get",
-        b"gets",
-        b"gat",
-        b"set",
-        b"add",
-        b"cas",
-        b"append",
-        b"incr",
-        b"delete",
-        b"touch",
-        b"mg",
-        b"ms",
-        b"md",
-        b"ma",
-        b"mn",
-        b"me",
-        b"verbosity",
-        b"0",
-        b"0",
-        b"0",
-        b"-1",
-        b"x",
-        b"noreply",
-        b"q",
-        b"v",
-        b"k",
-        b"c",
-        b"b",
-        b"",
-        b"99999999999",
-        b"4294967296",
-        b"18446744073709551616",
-    ];
+    const WORDS: &str = "get gets gat set add cas append delete touch mg ms md mn me verbosity 0 0 0 -1 x noreply \
+                         q v k c b  99999999999 4294967296 18446744073709551616";
+    let choices: Vec<&str> = WORDS.split(' ').collect();
     let mut line = Vec::new();
     for _ in 0..random.between(1, 9) {
         match random.percent(30) {
             true => line.extend_from_slice(&keys.any(random)),
-            false => line.extend_from_slice(random.pick::<&[u8]>(WORDS)),
+            false => line.extend_from_slice(random.pick(&choices).as_bytes()),
         }
         line.push(b' ');
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::client::Client;
 use super::inbox::PATIENCE;
 
 /// Ports that the kernel does not hand out by itself on a default Linux, so that no client's own port is
@@ -52,6 +53,21 @@ impl Server {
         })
     }
 
+    /// Waits until each worker of a proxy says the version of the memcacheds behind it. Before a link has
+    /// asked for it, a worker says the oldest that the proxy supports.
+    pub(crate) fn learn_version(&self) {
+        const IN_A_ROW: usize = 8;
+        let give_up = Instant::now() + PATIENCE;
+        let mut known = 0;
+        while known < IN_A_ROW {
+            assert!(Instant::now() < give_up, "no version of the backends: {}", self.errors());
+            let client = Client::connect(self.address);
+            client.send(b"version\r\n");
+            let line = client.expect_line("VERSION ").unwrap_or_else(|problem| panic!("{problem}"));
+            known = if line == b"VERSION 1.6.18\r\n" { known + 1 } else { 0 };
+        }
+    }
+
     /// The process, for what a test does to it.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
@@ -76,7 +92,8 @@ impl Server {
 
     fn start_once(name: &str, mut command: Command, port: u16) -> Result<Self, String> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let mut child =
+            command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}; run tests/install"));
         let errors = Arc::new(Mutex::new(Vec::new()));
         collect(child.stderr.take().expect("stderr is piped"), Arc::clone(&errors));
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
