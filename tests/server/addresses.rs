@@ -17,7 +17,7 @@ use mcproxy::proxy::message::Message;
 use mcproxy::proxy::settings::{BackendSettings, Process, ReadErrors, Settings};
 use mcproxy::worker;
 
-use super::rig::{BlackHole, Nobody, Talk};
+use super::rig::{BlackHole, Latecomer, Nobody, Proxy as Running, ScratchPath, Talk, stats};
 use super::support::inbox::PATIENCE;
 use super::support::process::Server;
 
@@ -97,6 +97,25 @@ fn ipv6_and_ipv4_are_tried_in_turn_until_one_accepts() {
         let answer = "STORED\r\nVALUE key 0 5\r\nvalue\r\nEND\r\n";
         worker.client().exchange("set key 0 0 5\r\nvalue\r\nget key\r\n", answer);
     }
+}
+
+#[test]
+fn a_backend_at_an_ipv6_address_or_a_unix_socket() {
+    let v4 = Server::memcached();
+    let v6: SocketAddr = (Ipv6Addr::LOCALHOST, v4.address.port()).into();
+    let path = ScratchPath::new("backend");
+    let (_v6, _unix) = (Latecomer::start(v6), Latecomer::start_unix(&path.0));
+    let missing = ScratchPath::new("missing");
+    for place in [v6.to_string(), format!("unix:{}", path.0.display())] {
+        let proxy = Running::start(&place, &[]);
+        let mut client = proxy.client();
+        client
+            .exchange("set key 0 0 5\r\nvalue\r\nget key\r\n", "STORED\r\nVALUE key 0 5\r\nvalue\r\nEND\r\n");
+        assert_eq!(stats(&mut client)[&format!("backend:{place}:state")], "up");
+    }
+    let place = format!("unix:{}", missing.0.display());
+    let error = Running::start(&place, &[]).client().ask("get key\r\n");
+    assert!(error.starts_with(&format!("SERVER_ERROR backend {place} ")), "{error:?}");
 }
 
 /// Without a share for each address the first would take all of the time.

@@ -46,6 +46,23 @@ fn max_conns_is_exact_when_all_clients_come_at_once() {
 }
 
 #[test]
+fn where_the_descriptor_limit_cannot_be_raised_a_warning_says_which_number_holds_instead() {
+    let server = Server::memcached();
+    let arguments = ["--max-conns", "10000", "--threads", "2"];
+    let proxy = Proxy::with_descriptors(200, &server.address.to_string(), &arguments);
+    let warning = proxy.log_line(&["--max-conns 10000", "at most"]);
+    let number = warning.split_once("at most ").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+    let number: usize = number.unwrap_or_else(|| panic!("no number in {warning:?}"));
+    let mut clients = admitted(&proxy, number);
+    assert_eq!(proxy.client().rest(), REFUSAL);
+    // Backends are reached all the same.
+    for client in &mut clients {
+        client.exchange("touch key 0\r\n", "NOT_FOUND\r\n");
+    }
+    assert_eq!(stat(&stats(&mut clients[0]), "max_connections"), number as u64);
+}
+
+#[test]
 fn with_2_workers_and_100_long_lived_connections_neither_holds_more_than_60() {
     let server = Server::memcached();
     let proxy = Proxy::start(&server.address.to_string(), &["--threads", "2"]);

@@ -81,6 +81,21 @@ fn with_a_backend_that_never_answers_it_ends_within_the_drain_timeout() {
     assert_eq!(proxy.wait().code(), Some(0), "{}", proxy.stderr());
 }
 
+/// 10 MB for a client that does not read them.
+#[test]
+fn with_a_client_that_never_reads_it_ends_within_the_drain_timeout() {
+    let server = Server::memcached();
+    let mut proxy = Proxy::start(&format!("{}@s0", server.address), &["--drain-timeout", "500ms"]);
+    let mut client = Talk::with_little_room(proxy.address());
+    let value = vec![b'v'; 100_000];
+    client.exchange([&b"set key 0 0 100000\r\n"[..], &value, b"\r\n"].concat(), "STORED\r\n");
+    client.send("get key\r\n".repeat(100));
+    // What comes first shows that the requests have arrived.
+    client.expect("VALUE key 0 100000\r\n");
+    proxy.signal("TERM");
+    assert_eq!(proxy.wait().code(), Some(0), "{}", proxy.stderr());
+}
+
 #[test]
 fn what_times_out_while_it_ends_still_gets_its_error() {
     let server = Server::memcached();

@@ -98,6 +98,20 @@ fn flush_all_names_who_did_not_say_ok() {
     text.exchange("flush_all noreply\r\nmn\r\n", "MN\r\n");
 }
 
+/// It is there and answers, but not OK.
+#[test]
+fn flush_all_names_a_backend_that_refuses_it() {
+    let servers = [Server::memcached(), Server::memcached_with(&["-F"]), Server::memcached()];
+    let proxy = Proxy::start(&list_of(&servers), &[]);
+    let mut text = proxy.client();
+    let error = text.ask("flush_all\r\n");
+    assert!(error.contains("ERROR") && error.contains("s1"), "{error:?}");
+    text.exchange("flush_all noreply\r\nmn\r\n", "MN\r\n");
+    let reply = proxy.client().ask_frame(&Frame::request(FLUSH, 3));
+    assert_ne!(reply.status, 0, "{reply}");
+    assert!(String::from_utf8_lossy(&reply.value).contains("s1"), "{reply}");
+}
+
 /// Two that did not are both named.
 #[test]
 fn flush_all_names_all_who_did_not_say_ok() {

@@ -123,6 +123,28 @@ fn a_large_answer_arrives_whole_and_in_order_when_the_client_reads_slowly() {
 }
 
 #[test]
+fn multi_key_gets_of_thousands_of_keys_are_answered_in_the_order_asked_duplicates_included() {
+    let servers = three_memcacheds();
+    let proxy = Proxy::start(&list_of(&servers), &[]);
+    let mut client = proxy.client();
+    let value = |number: usize| format!("VALUE key{number} 0 4\r\n{number:04}\r\n");
+    let set = |number: usize| format!("set key{number} 0 0 4 noreply\r\n{number:04}\r\n");
+    client.exchange((0..5000).map(set).collect::<String>() + "mn\r\n", "MN\r\n");
+    // Backwards, each third one missing and each fifth asked for twice.
+    let asked: Vec<String> = (0..5000)
+        .rev()
+        .flat_map(|number| match number {
+            _ if number % 3 == 0 => vec![format!("none{number}")],
+            _ if number % 5 == 0 => vec![format!("key{number}"); 2],
+            _ => vec![format!("key{number}")],
+        })
+        .collect();
+    let there = asked.iter().filter_map(|key| key.strip_prefix("key")?.parse().ok());
+    let answer = there.map(value).collect::<String>() + "END\r\n";
+    client.exchange(format!("get {}\r\n", asked.join(" ")), &answer);
+}
+
+#[test]
 fn gets_and_gat_of_many_keys_are_fetched_in_windows_too() {
     let rig = Filled::start(&[]);
     let mut client = rig.proxy.client();

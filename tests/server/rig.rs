@@ -22,6 +22,8 @@ use super::support::report::escape;
 /// Between two looks at something that changes by itself.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_mcproxy");
+
 /// What the times are that a test has not asked for: longer than it waits, so that a machine however slow does not
 /// make errors of its own.
 const NO_TIMEOUT: &str = "1m";
@@ -50,20 +52,22 @@ impl Proxy {
 
     /// The same, listening at each of `listen`.
     pub(crate) fn listening(listen: &[&str], backends: &str, arguments: &[&str]) -> Self {
-        let mut proxy = Proxy::spawn(listen, backends, arguments);
-        eventually("mcproxy listens", || {
-            if let Some(status) = proxy.child.try_wait().expect("the child's status") {
-                panic!("{} ended: {status}; stderr: {}", proxy.command, proxy.stderr());
-            }
-            (proxy.announced().len() >= listen.len()).then_some(())
-        });
-        proxy.ports = proxy.announced().iter().filter_map(|at| at.rsplit_once(':')?.1.parse().ok()).collect();
-        proxy
+        Proxy::spawn(listen, backends, arguments).when_it_listens(listen.len())
     }
 
     /// The same without waiting until it listens, for one that is not to come so far.
     pub(crate) fn spawn(listen: &[&str], backends: &str, arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mcproxy"));
+        Proxy::spawn_by(Command::new(PROGRAM), listen, backends, arguments)
+    }
+
+    /// In front of `backends`, with so many descriptors at most, which it cannot raise.
+    pub(crate) fn with_descriptors(limit: usize, backends: &str, arguments: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\""), PROGRAM]);
+        Proxy::spawn_by(shell, &["127.0.0.1:0"], backends, arguments).when_it_listens(1)
+    }
+
+    fn spawn_by(mut command: Command, listen: &[&str], backends: &str, arguments: &[&str]) -> Self {
         for at in listen {
             command.args(["--listen", at]);
         }
@@ -133,6 +137,17 @@ impl Proxy {
         status
     }
 
+    fn when_it_listens(mut self, listeners: usize) -> Self {
+        eventually("mcproxy listens", || {
+            if let Some(status) = self.child.try_wait().expect("the child's status") {
+                panic!("{} ended: {status}; stderr: {}", self.command, self.stderr());
+            }
+            (self.announced().len() >= listeners).then_some(())
+        });
+        self.ports = self.announced().iter().filter_map(|at| at.rsplit_once(':')?.1.parse().ok()).collect();
+        self
+    }
+
     fn announced(&self) -> Vec<String> {
         let log = self.stderr();
         let at = |line: &str| Some(line.split_once("listening on ")?.1.trim().to_owned());
@@ -187,11 +202,11 @@ impl Talk {
         Talk::over(stream.into())
     }
 
-    /// The same, with as little room for what was not read as the kernel gives.
+    /// The same, with little room in the kernel for what was not read.
     #[track_caller]
     pub(crate) fn with_little_room(address: SocketAddr) -> Self {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
-        socket.set_recv_buffer_size(4096).expect("SO_RCVBUF");
+        socket.set_recv_buffer_size(64 << 10).expect("SO_RCVBUF");
         socket.connect_timeout(&address.into(), PATIENCE).expect("connect");
         Talk::over(socket)
     }
@@ -248,16 +263,21 @@ impl Talk {
     #[track_caller]
     pub(crate) fn expect(&mut self, expected: impl AsRef<[u8]>) {
         let expected = expected.as_ref();
-        // Stops at the first byte that differs, so that an answer that is too short is shown and not waited out.
-        while self.unread.len() < expected.len() && expected.starts_with(&self.unread) {
-            if let Err(end) = self.read_more() {
+        let mut same = 0;
+        while same < expected.len() {
+            let now = self.unread.len().min(expected.len());
+            // Stops at the first byte that differs, so that a wrong answer is shown and not waited out.
+            if self.unread[same..now] != expected[same..now] {
+                let (sent, got) = (escape(&self.sent), escape(&self.unread));
+                panic!("sent {sent}, expected {}, got {got}", escape(expected));
+            }
+            same = now;
+            if same < expected.len()
+                && let Err(end) = self.read_more()
+            {
                 let (sent, got) = (escape(&self.sent), escape(&self.unread));
                 panic!("{end}: sent {sent}, expected {}, got {got}", escape(expected));
             }
-        }
-        if !self.unread.starts_with(expected) {
-            let (sent, got) = (escape(&self.sent), escape(&self.unread));
-            panic!("sent {sent}, expected {}, got {got}", escape(expected));
         }
         self.unread.drain(..expected.len());
     }
@@ -404,18 +424,28 @@ pub(crate) struct Latecomer {
 }
 
 impl Latecomer {
-    /// Starts it and waits until it listens.
+    /// Starts it at an IP address and waits until it listens.
     pub(crate) fn start(address: SocketAddr) -> Self {
+        let (ip, port) = (address.ip().to_string(), address.port().to_string());
+        Latecomer::with(&["-U", "0", "-l", &ip, "-p", &port], || TcpStream::connect(address).is_ok())
+    }
+
+    /// The same at a unix socket.
+    pub(crate) fn start_unix(path: &Path) -> Self {
+        let text = path.to_str().expect("a path in UTF-8");
+        Latecomer::with(&["-s", text, "-a", "0777"], || UnixStream::connect(path).is_ok())
+    }
+
+    fn with(arguments: &[&str], listens: impl Fn() -> bool) -> Self {
         let mut command = Command::new("memcached");
-        command.args(["-u", "nobody", "-U", "0", "-t", "1", "-m", "64"]);
-        command.args(["-l", &address.ip().to_string(), "-p", &address.port().to_string()]);
+        command.args(["-u", "nobody", "-t", "1", "-m", "64"]).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         eventually(&format!("{command:?} listens"), || {
             if let Some(status) = child.try_wait().expect("the child's status") {
                 panic!("{command:?} ended: {status}");
             }
-            TcpStream::connect_timeout(&address, PATIENCE).ok()
+            listens().then_some(())
         });
         Latecomer { child }
     }

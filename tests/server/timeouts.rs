@@ -47,6 +47,35 @@ fn a_request_that_is_not_answered_within_the_timeout_gets_its_error_then() {
     assert_eq!(reply, Frame::reply(GET, TEMPORARY_FAILURE, 77).value(words), "{reply}");
 }
 
+#[test]
+fn a_multi_key_get_of_which_one_part_times_out_is_one_error_line() {
+    let rig = Two::start(&["--timeout", "300ms", "--failure-limit", "1000"]);
+    let (here, there) = (key_of(0, 2, "here"), key_of(1, 2, "there"));
+    let mut client = rig.proxy.client();
+    client.exchange(format!("set {here} 0 0 1\r\nx\r\nset {there} 0 0 1\r\nx\r\n"), "STORED\r\n".repeat(2));
+    let _frozen = Frozen::freeze(rig.servers[1].id());
+    for verb in ["get", "gets", "gat 0"] {
+        let error = client.ask(format!("{verb} {here} {there} {here}\r\n"));
+        assert_eq!(error, "SERVER_ERROR backend s1 timed out", "{verb}");
+        client.exchange("mn\r\n", "MN\r\n");
+    }
+}
+
+#[test]
+fn with_read_errors_miss_what_times_out_is_a_miss() {
+    let rig = Two::start(&["--timeout", "300ms", "--failure-limit", "1000", "--read-errors", "miss"]);
+    let (here, there) = (key_of(0, 2, "here"), key_of(1, 2, "there"));
+    let mut client = rig.proxy.client();
+    client.exchange(format!("set {here} 0 0 1\r\nx\r\nset {there} 0 0 1\r\nx\r\n"), "STORED\r\n".repeat(2));
+    let _frozen = Frozen::freeze(rig.servers[1].id());
+    client.exchange(format!("get {there}\r\nmn\r\n"), "END\r\nMN\r\n");
+    let answer = format!("VALUE {here} 0 1\r\nx\r\nEND\r\nMN\r\n");
+    client.exchange(format!("get {there} {here}\r\nmn\r\n"), answer);
+    client.exchange(format!("mg {there} v\r\nmn\r\n"), "EN\r\nMN\r\n");
+    assert_eq!(client.ask(format!("gets {there}\r\n")), "SERVER_ERROR backend s1 timed out");
+    assert_eq!(client.ask(format!("set {there} 0 0 1\r\nx\r\n")), "SERVER_ERROR backend s1 timed out");
+}
+
 /// s1 is stopped, and a timeout of an hour holds its client: everybody else goes on.
 #[test]
 fn a_backend_that_does_not_answer_holds_up_nobody_else() {

@@ -66,6 +66,23 @@ fn with_max_value_2m_values_of_1_5_mib_pass() {
     client.exchange(text_set(b"three", &[b'v'; 2 << 20]), "SERVER_ERROR object too large for cache\r\n");
 }
 
+/// A backend may take less than the proxy lets through: then it is the one that refuses.
+#[test]
+fn a_value_that_only_the_backend_refuses_gets_the_backends_error() {
+    let servers = three_memcacheds();
+    let proxy = Proxy::start(&list_of(&servers), &["--max-value", "4m"]);
+    let (mut client, mut binary) = (proxy.client(), proxy.client());
+    let value = vec![b'v'; 3 << 20];
+    for key in ["one", "two", "three", "four", "five"] {
+        let too_large = "SERVER_ERROR object too large for cache\r\n";
+        client.exchange(text_set(key.as_bytes(), &value), too_large);
+        client.exchange(meta_set(key.as_bytes(), &value), too_large);
+        assert_eq!(binary.ask_frame(&binary_set(key.as_bytes(), &value)).status, TOO_LARGE);
+        client.exchange(text_set(key.as_bytes(), b"small"), "STORED\r\n");
+        assert_eq!(binary.ask_frame(&Frame::request(GET, 1).key(key.as_bytes())).value, b"small");
+    }
+}
+
 #[test]
 fn values_of_any_length_and_any_bytes_come_back() {
     let servers = three_memcacheds();
