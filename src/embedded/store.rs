@@ -588,3 +588,6 @@ impl Store {
         self.last_cas
     }
 }
+
+#[cfg(test)]
+mod tests;

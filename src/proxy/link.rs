@@ -175,6 +175,11 @@ pub(super) enum Expect {
         /// A miss may stand in for it; the key ring holds what follows its `EN`.
         read: bool,
     },
+    /// The answer to a quiet meta command, if it has any, and to the `mn` behind it.
+    Fenced {
+        /// Which.
+        verb: MetaVerb,
+    },
     /// The answer to a delete that we sent because a value was refused: then the refusal is answered.
     Unlinked {
         /// The answer is not wanted.

@@ -87,7 +87,7 @@ impl Proxy {
                 self.ask_part(id, &mut fanout, part);
             }
             let waiting = fanout.waiting > 0;
-            self.hold_up(fanout.client, !fanout.is_last_window());
+            self.hold_up(&fanout, !fanout.is_last_window());
             self.put_fanout(id, fanout);
             if waiting || !self.finish_window(id) {
                 return;
@@ -96,10 +96,13 @@ impl Proxy {
     }
 
     /// The client's next requests wait while windows are still to be asked for, and go on when none is.
-    fn hold_up(&mut self, conn: ConnId, windowed: bool) {
-        let Some(client) = self.client(conn) else { return };
-        if std::mem::replace(&mut client.windowed, windowed) && !windowed {
-            self.touch_client(conn);
+    fn hold_up(&mut self, fanout: &Fanout, windowed: bool) {
+        let Some(client) = self.client(fanout.client) else { return };
+        if windowed {
+            client.windowed = Some(fanout.slot);
+        } else if client.windowed == Some(fanout.slot) {
+            client.windowed = None;
+            self.touch_client(fanout.client);
         }
     }
 
@@ -255,7 +258,7 @@ impl Proxy {
             self.put_fanout(id, fanout);
             true
         } else {
-            self.hold_up(fanout.client, false);
+            self.hold_up(&fanout, false);
             self.fanouts.remove(id.0 as usize, id.1);
             false
         }

@@ -106,6 +106,7 @@ impl Proxy {
                 other => unfinished(other),
             },
             Expect::Meta { verb, quiet, .. } => self.take_meta(conn, pending, verb, quiet, input, backing),
+            Expect::Fenced { verb } => self.take_fenced(conn, pending, verb, input),
             Expect::Unlinked { quiet } => match reply::line(input, self.reply_limits) {
                 Frame::Line { total } => self.take_unlinked(conn, pending, quiet, &input[..total]),
                 other => unfinished(other),
@@ -274,9 +275,7 @@ impl Proxy {
             other => return unfinished(other),
         };
         let code = [input[0], input[1]];
-        let is_code = matches!(input.get(2), Some(b' ' | b'\r'));
-        let fits = is_code && answers_meta(verb, &code);
-        if !fits && !reply::is_error(input) {
+        if !answers_meta(verb, input) {
             return Reply::Broken;
         }
         match (verb, &code) {
@@ -294,6 +293,26 @@ impl Proxy {
         Reply::Whole(total)
     }
 
+    /// A quiet command's answer, if the backend has given one, and the fence behind it.
+    fn take_fenced(&mut self, conn: ConnId, pending: Pending, verb: MetaVerb, input: &[u8]) -> Reply {
+        const FENCE: &[u8] = b"MN\r\n";
+        let answer = match reply::meta(input, self.reply_limits) {
+            Frame::Line { total } if input[..total] == *FENCE => 0,
+            Frame::Value { total, .. } | Frame::Line { total } if answers_meta(verb, input) => total,
+            Frame::Value { .. } | Frame::Line { .. } => return Reply::Broken,
+            other => return unfinished(other),
+        };
+        let total = answer + FENCE.len();
+        match input.get(answer..total) {
+            Some(FENCE) => {}
+            Some(_) => return Reply::Broken,
+            None => return Reply::Partial(total),
+        }
+        self.pop_head(conn, &pending);
+        self.give(&pending, Answer::copied(&input[..answer]));
+        Reply::Whole(total)
+    }
+
     /// What a backend said instead of OK, under its name.
     fn words_of(&mut self, conn: ConnId, words: &[u8]) -> Vec<u8> {
         let Some(link) = self.link(conn) else { return words.to_vec() };
@@ -304,14 +323,13 @@ impl Proxy {
 
     /// The item under the key of a refused value is gone: now the refusal is answered.
     fn take_unlinked(&mut self, conn: ConnId, pending: Pending, quiet: bool, line: &[u8]) -> Reply {
-        if !answers(LineVerb::Delete, &line[..line.len() - 2]) {
-            return Reply::Broken;
-        }
-        self.pop_head(conn, &pending);
         let answer = match line {
-            b"DELETED\r\n" | b"NOT_FOUND\r\n" => TOO_LARGE,
-            error => error,
+            // By delete, and by md of a base64 key.
+            b"DELETED\r\n" | b"NOT_FOUND\r\n" | b"HD\r\n" | b"NF\r\n" => TOO_LARGE,
+            error if reply::is_error(error) => error,
+            _ => return Reply::Broken,
         };
+        self.pop_head(conn, &pending);
         self.give(&pending, if quiet { Answer::SILENCE } else { Answer::copied(answer) });
         Reply::Whole(line.len())
     }
@@ -480,8 +498,12 @@ fn answers(verb: LineVerb, line: &[u8]) -> bool {
     fits || reply::is_error(line)
 }
 
-/// The two letters can begin the answer to such a command.
-fn answers_meta(verb: MetaVerb, code: &[u8; 2]) -> bool {
+/// The line can be the answer to such a command.
+fn answers_meta(verb: MetaVerb, line: &[u8]) -> bool {
+    let code = match line {
+        [first, second, b' ' | b'\r', ..] => &[*first, *second],
+        _ => return reply::is_error(line),
+    };
     match verb {
         MetaVerb::Get => matches!(code, b"VA" | b"HD" | b"EN"),
         MetaVerb::Set => matches!(code, b"HD" | b"NS" | b"EX" | b"NF"),

@@ -58,20 +58,60 @@ fn all_protocols_on_the_same_items() {
 
 #[test]
 fn scripts_of_lines() {
-    let memcached = Memcached::start(&[]);
-    let embedded = EmbeddedBackend::start("scripts").expect("an embedded backend starts");
-    let mut theirs = Side::new(memcached.address);
-    let mut ours = Side::new(embedded.address);
+    let mut pair = Pair::start();
     for (name, lines) in scripts::LINES {
         for line in *lines {
-            let request = [Request { bytes: line.as_bytes().to_vec(), closes: false }];
-            let expected = theirs.exchange(Protocol::Text, &request, 0);
-            let got = ours.exchange(Protocol::Text, &request, 0);
-            let [expected, got] = [&expected, &got].map(|exchanges| {
-                String::from_utf8(normal::form(Protocol::Text, &exchanges[0].reply)).expect("text")
-            });
-            assert_eq!(expected, got, "{name}: {line:?}; left is memcached");
+            pair.check(name, line.as_bytes());
         }
+    }
+}
+
+/// Where a value is too large depends on its key and flags; what it was to replace then goes or stays.
+#[test]
+fn values_about_as_large_as_can_be() {
+    let mut pair = Pair::start();
+    for verb in ["set", "add", "replace", "append", "ms", "ms-append"] {
+        for (length, flags) in
+            [(1_048_515, 0), (1_048_516, 0), (1_048_517, 0), (1_048_512, 1), (1_048_513, 1)]
+        {
+            let line = match verb {
+                "ms" => format!("ms k {length} F{flags} c\r\n"),
+                "ms-append" => format!("ms k {length} F{flags} MA\r\n"),
+                _ => format!("{verb} k {flags} 0 {length}\r\n"),
+            };
+            let name = line.trim_end().to_owned();
+            let value = vec![b'x'; length];
+            pair.check(&name, b"set k 0 0 1\r\n1\r\n");
+            pair.check(&name, &[line.as_bytes(), &value, b"\r\n"].concat());
+            pair.check(&name, b"mg k s f c\r\n");
+        }
+    }
+}
+
+/// A fresh memcached and a fresh embedded backend.
+struct Pair {
+    theirs: Side,
+    ours: Side,
+    _servers: (Memcached, EmbeddedBackend),
+}
+
+impl Pair {
+    fn start() -> Pair {
+        let memcached = Memcached::start(&[]);
+        let embedded = EmbeddedBackend::start("pair").expect("an embedded backend starts");
+        let (theirs, ours) = (Side::new(memcached.address), Side::new(embedded.address));
+        Pair { theirs, ours, _servers: (memcached, embedded) }
+    }
+
+    /// Sends a line to both, and fails if they do not say the same.
+    fn check(&mut self, name: &str, request: &[u8]) {
+        let request = [Request { bytes: request.to_vec(), closes: false }];
+        let expected = self.theirs.exchange(Protocol::Text, &request, 0);
+        let got = self.ours.exchange(Protocol::Text, &request, 0);
+        let [expected, got] = [&expected, &got].map(|exchanges| {
+            String::from_utf8(normal::form(Protocol::Text, &exchanges[0].reply)).expect("text")
+        });
+        assert_eq!(expected, got, "{name}: {}; left is memcached", shown(&request[0].bytes));
     }
 }
 
@@ -109,10 +149,7 @@ fn compare_with(
     protocols: &[Protocol],
     mut meddle: impl FnMut(usize, &mut Exchange),
 ) -> Result<(), String> {
-    let memcached = Memcached::start(&[]);
-    let embedded = EmbeddedBackend::start("embedded").expect("an embedded backend starts");
-    let mut theirs = Side::new(memcached.address);
-    let mut ours = Side::new(embedded.address);
+    let Pair { mut theirs, mut ours, _servers } = Pair::start();
     let mut rng = Rng::new(seed);
     let mut generator = Generator::default();
     for batch in 0..BATCHES {

@@ -118,8 +118,8 @@ fn large_value(rng: &mut Rng) -> Vec<u8> {
 }
 
 /// A value: often a number, in most of the ways in which memcached takes or refuses one. No capital M, which the
-/// answer to a fence begins with, and no minus: for a number from 2^63 on, memcached looks for one even behind
-/// the value, where old values have left their bytes.
+/// answer to a fence begins with. No number from 2^63 on, nor a way to come there: memcached takes such a one for
+/// none if it finds a minus, and looks for that even behind the value, in what its memory held before.
 fn value(rng: &mut Rng) -> Vec<u8> {
     let numbers: [&[u8]; 16] = [
         b"0",
@@ -127,7 +127,7 @@ fn value(rng: &mut Rng) -> Vec<u8> {
         b"9",
         b"10",
         b"100",
-        b"18446744073709551615",
+        b"9223372036000000000",
         b"18446744073709551616",
         b"1000000000000000000000",
         b"007",
@@ -140,7 +140,20 @@ fn value(rng: &mut Rng) -> Vec<u8> {
         b"7x",
     ];
     match rng.below(3) {
-        0 => (0..rng.below(300)).map(|_| (rng.next() as u8).max(b'N')).collect(),
+        0 => letters(rng),
         _ => rng.pick(&numbers[..]).to_vec(),
+    }
+}
+
+fn letters(rng: &mut Rng) -> Vec<u8> {
+    (0..rng.below(300)).map(|_| (rng.next() as u8).max(b'N')).collect()
+}
+
+/// A value to append or prepend. No digits, of which enough together would come to 2^63, and not only white space,
+/// behind which memcached would look for a number in what its memory held before.
+fn addition(rng: &mut Rng) -> Vec<u8> {
+    match rng.below(4) {
+        0 => letters(rng),
+        _ => rng.pick(&[&b" x"[..], b"\tx", b"\0", b"x", b"", b"\r\nx", b"x "]).to_vec(),
     }
 }

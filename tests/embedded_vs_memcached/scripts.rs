@@ -3,9 +3,27 @@
 /// A name and the requests, sent one after the other.
 pub(crate) type Script = (&'static str, &'static [&'static str]);
 
-/// Lines of text and meta, on one server after the other. The flushes stand first, and the numbers with a minus
-/// last: see the comments on the random requests.
+/// Lines of text and meta, one script after the other on the same server. Numbers from 2^63 on stand first, while
+/// memcached's memory is fresh, and then the flushes with a delay; the comments on the random requests say why.
 pub(crate) const LINES: &[Script] = &[
+    (
+        "numbers from 2^63 on, and what is none",
+        &[
+            "set n 0 0 20\r\n18446744073709551615\r\n",
+            "incr n 1\r\n",
+            "get n\r\n",
+            "set n 0 0 20\r\n18446744073709551615\r\n",
+            "decr n 1\r\n",
+            "set n 0 0 2\r\n-0\r\n",
+            "incr n 5\r\n",
+            "set n 0 0 2\r\n-1\r\n",
+            "incr n 5\r\n",
+            "set n 0 0 20\r\n-9999999999999999999\r\n",
+            "incr n 1\r\n",
+            "set n 0 0 0\r\n\r\n",
+            "incr n 1\r\n",
+        ],
+    ),
     (
         "a flush with a delay leaves what is there",
         &["set f 0 0 1\r\n1\r\n", "flush_all 1000\r\n", "gets f\r\n", "set f 0 0 1\r\n2\r\n", "gets f\r\n"],
@@ -187,24 +205,6 @@ pub(crate) const LINES: &[Script] = &[
             "gat 1000 a b c d e f g h i j k l m n o p q r s t u v w x y z k1 k1 a b c d k1\r\n",
             "mg k1 t\r\n",
             "gat 0\r\n",
-        ],
-    ),
-    (
-        "numbers that are none",
-        &[
-            "set n 0 0 20\r\n18446744073709551615\r\n",
-            "incr n 1\r\n",
-            "get n\r\n",
-            "set n 0 0 20\r\n18446744073709551615\r\n",
-            "decr n 1\r\n",
-            "set n 0 0 2\r\n-0\r\n",
-            "incr n 5\r\n",
-            "set n 0 0 2\r\n-1\r\n",
-            "incr n 5\r\n",
-            "set n 0 0 20\r\n-9999999999999999999\r\n",
-            "incr n 1\r\n",
-            "set n 0 0 0\r\n\r\n",
-            "incr n 1\r\n",
         ],
     ),
 ];

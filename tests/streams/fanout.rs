@@ -358,6 +358,22 @@ fn a_large_get_is_not_overtaken() {
     assert_eq!(overtaken, 0, "gets that the touch behind them overtook, of {} requests", touches.len());
 }
 
+/// Nor when a smaller read before it is answered while its windows are fetched.
+#[test]
+fn a_large_get_behind_a_small_one_is_not_overtaken() {
+    let rig = Rig::patient(vec![serving(Arc::new(key_as_value))]);
+    let client = rig.client();
+    let keys: Vec<String> = (0..1000).map(|number| format!("key{number}")).collect();
+    let touched: Vec<String> = keys.iter().map(|key| format!("touch {key} 0")).collect();
+    let small = value("key1", "key1") + &value("key2", "key2") + "END\r\n";
+    let large: String = keys.iter().map(|key| value(key, key)).collect::<String>() + "END\r\n";
+    for _ in 0..20 {
+        client.send(format!("get key1 key2\r\nget {}\r\n{}\r\n", keys.join(" "), touched[999]).as_bytes());
+        let expected = format!("{small}{large}TOUCHED\r\n");
+        settle(&rig, "large get behind a small one", client.expect(expected.as_bytes()));
+    }
+}
+
 /// If a part fails when some of the answer has gone out, the connection ends after a whole value.
 #[test]
 fn a_large_answer_that_fails_ends_after_a_whole_value() {

@@ -92,7 +92,8 @@ impl Server {
 
     fn start_once(name: &str, mut command: Command, port: u16) -> Result<Self, String> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let mut child =
+            command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}; run tests/install"));
         let errors = Arc::new(Mutex::new(Vec::new()));
         collect(child.stderr.take().expect("stderr is piped"), Arc::clone(&errors));
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));

@@ -1,7 +1,7 @@
 //! Random requests of the binary protocol.
 
 use super::super::rng::Rng;
-use super::{Generator, LARGE_KEY, Request, key, large_value, value};
+use super::{Generator, LARGE_KEY, Request, addition, key, large_value, value};
 use mcproxy::protocol::binary::opcode;
 
 /// A request's parts, put together with lengths that fit unless one is given.
@@ -51,10 +51,16 @@ pub(crate) fn request(generator: &Generator, rng: &mut Rng) -> Request {
     if rng.once_in(4) {
         frame.cas = generator.token(rng);
     }
-    Request { bytes: frame.bytes(), closes: false }
+    let mut bytes = frame.bytes();
+    if frame.key == LARGE_KEY {
+        // A look at what became of it, without the value.
+        let look = Frame { opcode: opcode::TOUCH, extras: vec![0; 4], key: frame.key, ..Frame::default() };
+        bytes.extend(look.bytes());
+    }
+    Request { bytes, closes: false }
 }
 
-fn key_and_value(rng: &mut Rng) -> (Vec<u8>, Vec<u8>) {
+fn key_and_value(rng: &mut Rng, value: fn(&mut Rng) -> Vec<u8>) -> (Vec<u8>, Vec<u8>) {
     match rng.once_in(60) {
         true => (LARGE_KEY.to_vec(), large_value(rng)),
         false => (short_key(rng), value(rng)),
@@ -84,22 +90,22 @@ fn read(rng: &mut Rng) -> Frame {
 
 fn store(rng: &mut Rng) -> Frame {
     let opcodes = [opcode::SET, opcode::SETQ, opcode::ADD, opcode::ADDQ, opcode::REPLACE, opcode::REPLACEQ];
-    let (key, value) = key_and_value(rng);
+    let (key, value) = key_and_value(rng, value);
     let flags: u32 = rng.pick(&[0, 0, 1, u32::MAX]);
     let extras = [flags.to_be_bytes(), exptime(rng).to_be_bytes()].concat();
     Frame { opcode: rng.pick(&opcodes), extras, key, value, ..Frame::default() }
 }
 
 fn append(rng: &mut Rng) -> Frame {
-    let (key, value) = key_and_value(rng);
+    let (key, value) = key_and_value(rng, addition);
     let opcodes = [opcode::APPEND, opcode::APPENDQ, opcode::PREPEND, opcode::PREPENDQ];
     Frame { opcode: rng.pick(&opcodes), key, value, ..Frame::default() }
 }
 
 fn arithmetic(rng: &mut Rng) -> Frame {
     let opcodes = [opcode::INCREMENT, opcode::INCREMENTQ, opcode::DECREMENT, opcode::DECREMENTQ];
-    let delta: u64 = rng.pick(&[0, 1, 1, 9, 100, u64::MAX]);
-    let initial: u64 = rng.pick(&[0, 5, 99, u64::MAX]);
+    let delta: u64 = rng.pick(&[0, 1, 1, 9, 100, 77_777]);
+    let initial: u64 = rng.pick(&[0, 5, 99, 77_777]);
     let extras = [&delta.to_be_bytes()[..], &initial.to_be_bytes(), &exptime(rng).to_be_bytes()].concat();
     Frame { opcode: rng.pick(&opcodes), extras, key: short_key(rng), ..Frame::default() }
 }

@@ -1,7 +1,7 @@
 //! Random requests of the meta protocol.
 
 use super::super::rng::Rng;
-use super::{Generator, KEYS, LARGE_KEY, Request, key, large_value, value};
+use super::{Generator, KEYS, LARGE_KEY, Request, addition, key, large_value, value};
 
 pub(crate) fn request(generator: &Generator, rng: &mut Rng) -> Request {
     let bytes = match rng.below(20) {
@@ -65,7 +65,7 @@ fn base64_key(rng: &mut Rng) -> Vec<u8> {
 }
 
 fn flag(letter: u8, generator: &Generator, rng: &mut Rng) -> Vec<u8> {
-    let numbers: [&[u8]; 6] = [b"0", b"1", b"5", b"10", b"99", b"18446744073709551615"];
+    let numbers: [&[u8]; 6] = [b"0", b"1", b"5", b"10", b"99", b"77777"];
     let times: [&[u8]; 8] = [b"0", b"0", b"1000", b"100000", b"2592000", b"-1", b"2147483647", b"4294968296"];
     // Never equal to a time that an item has, which would depend on when the server's clock moves.
     let recaches: [&[u8]; 5] = [b"50", b"5000", b"500000", b"0", b"-1"];
@@ -77,7 +77,7 @@ fn flag(letter: u8, generator: &Generator, rng: &mut Rng) -> Vec<u8> {
         b'J' | b'D' => rng.pick(&numbers).to_vec(),
         b'F' => rng.pick(&[&b"0"[..], b"1", b"4294967295", b"4294967296"]).to_vec(),
         b'C' => generator.token(rng).to_string().into_bytes(),
-        b'M' => vec![rng.pick(b"SEAPRIDs+-X")],
+        b'M' => vec![rng.pick(b"SERSERIDs+-X")],
         b'O' => vec![b'7'; rng.pick(&[0, 1, 5, 30, 31, 31, 32])],
         b'E' => b"77".to_vec(),
         _ => Vec::new(),
@@ -86,6 +86,9 @@ fn flag(letter: u8, generator: &Generator, rng: &mut Rng) -> Vec<u8> {
 }
 
 fn set(generator: &Generator, rng: &mut Rng) -> Vec<u8> {
+    if rng.once_in(5) {
+        return append(generator, rng);
+    }
     let value = value(rng);
     let line = if rng.once_in(60) {
         // Too short a length. No flag of later versions here: the parser would take the value before anybody
@@ -97,12 +100,27 @@ fn set(generator: &Generator, rng: &mut Rng) -> Vec<u8> {
     [line, value, b"\r\n".to_vec()].concat()
 }
 
+fn append(generator: &Generator, rng: &mut Rng) -> Vec<u8> {
+    let value = addition(rng);
+    let length = value.len().to_string().into_bytes();
+    let token = format!("C{}", generator.token(rng)).into_bytes();
+    let (key, mode) = (key(rng), [b'M', rng.pick(b"AP")]);
+    let mut words: Vec<&[u8]> = vec![b"ms", &key, &length, &mode];
+    for word in [&b"c"[..], b"k", b"q", b"T1000", b"F5", &token] {
+        if rng.once_in(3) {
+            words.push(word);
+        }
+    }
+    [words.join(&b' '), b"\r\n".to_vec(), value, b"\r\n".to_vec()].concat()
+}
+
+/// And a look at what became of it, without the value.
 fn set_large(rng: &mut Rng) -> Vec<u8> {
     let value = large_value(rng);
     let mode = [b'M', rng.pick(b"SEAPR")];
     let length = value.len().to_string().into_bytes();
     let words: [&[u8]; 6] = [b"ms", LARGE_KEY, &length, &mode, b"c", rng.pick(&[&b"F0"[..], b"F9", b"q"])];
-    [words.join(&b' '), b"\r\n".to_vec(), value, b"\r\n".to_vec()].concat()
+    [words.join(&b' '), b"\r\n".to_vec(), value, b"\r\nmg large s f c\r\n".to_vec()].concat()
 }
 
 fn debug(rng: &mut Rng) -> Vec<u8> {

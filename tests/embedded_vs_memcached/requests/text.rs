@@ -1,7 +1,7 @@
 //! Random requests of the classic text protocol.
 
 use super::super::rng::Rng;
-use super::{Generator, LARGE_KEY, Request, key, large_value, value};
+use super::{Generator, LARGE_KEY, Request, addition, key, large_value, value};
 
 pub(crate) fn request(generator: &Generator, rng: &mut Rng) -> Request {
     let closes = rng.once_in(150);
@@ -87,7 +87,7 @@ fn store(generator: &Generator, rng: &mut Rng) -> Vec<u8> {
     let flags: [&[u8]; 8] =
         [b"0", b"0", b"0", b"1", b"4294967295", b"4294967296", b"-4294967295", b"18446744073709551615"];
     let flags: &[u8] = if rng.once_in(40) { b"x" } else { rng.pick(&flags) };
-    let value = value(rng);
+    let value = if verb.ends_with(b"pend") { addition(rng) } else { value(rng) };
     let length = if rng.once_in(100) { value.len().saturating_sub(1) } else { value.len() };
     let length = length.to_string().into_bytes();
     let token = generator.token(rng).to_string().into_bytes();
@@ -99,6 +99,7 @@ fn store(generator: &Generator, rng: &mut Rng) -> Vec<u8> {
     [line(&words, rng), value, b"\r\n".to_vec()].concat()
 }
 
+/// And a look at what became of it, without the value.
 fn store_large(rng: &mut Rng) -> Vec<u8> {
     let value = large_value(rng);
     let verb: &[u8] = rng.pick(&[&b"set"[..], b"add", b"replace", b"append", b"prepend", b"cas"]);
@@ -111,13 +112,12 @@ fn store_large(rng: &mut Rng) -> Vec<u8> {
     if rng.once_in(3) {
         words.push(b"noreply");
     }
-    [words.join(&b' '), b"\r\n".to_vec(), value, b"\r\n".to_vec()].concat()
+    [words.join(&b' '), b"\r\n".to_vec(), value, b"\r\nmg large s f c\r\n".to_vec()].concat()
 }
 
 fn arithmetic(rng: &mut Rng) -> Vec<u8> {
     let verb: &[u8] = rng.pick(&[&b"incr"[..], b"decr"]);
-    let deltas: [&[u8]; 7] =
-        [b"1", b"1", b"9", b"100", b"0", b"18446744073709551615", b"-18446744073709551610"];
+    let deltas: [&[u8]; 7] = [b"1", b"1", b"9", b"100", b"0", b"77777", b"-18446744073709551610"];
     let delta: &[u8] = if rng.once_in(20) {
         rng.pick(&[&b"abc"[..], b"-1", b"18446744073709551616", b"1x"])
     } else {
