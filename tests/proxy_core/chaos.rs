@@ -228,7 +228,7 @@ impl Chaos {
     /// A backend says something that nobody asked for.
     fn desync(&mut self) {
         let Some(conn) = self.some_link() else { return };
-        let junk: &[u8] = self.dice.pick(&[&b"\n"[..], b"\0", b"VALUE x 0 1\r\ny\r\nEND\r\n", b"\x81\xff"]);
+        let junk: &[u8] = *self.dice.pick(&[&b"\n"[..], b"\0", b"VALUE x 0 1\r\ny\r\nEND\r\n", b"\x81\xff"]);
         let side = self.sides.get_mut(&conn.to_bits());
         if side.is_some_and(|side| side.1.outbox.is_empty() && side.1.inbox.is_empty()) {
             self.rig.hand(conn, junk);
