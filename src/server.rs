@@ -44,20 +44,27 @@ pub fn run(config: &Config) -> Result<(), String> {
         .map_err(|error| format!("accepting: {error}"))?;
     let accepting = spawn("acceptor", move || acceptor.run())?;
     announce(config, &bound, !embedded.is_empty());
-    wait_for_end(signals, &control, config);
+    wait_for_end(signals, config);
     let _ = stop.wake();
     let _ = accepting.join();
     remove_sockets(&bound);
     control.send_all(|| Message::Drain(config.drain_timeout));
     for worker in workers {
-        match worker.join() {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(format!("a worker has failed: {error}")),
-            Err(_) => return Err("a worker has panicked".to_string()),
-        }
+        let _ = worker.join();
     }
     log::info!("stopped");
     Ok(())
+}
+
+/// A worker that panics takes the process with it: the others could not answer for its clients.
+struct EndWithWorker;
+
+impl Drop for EndWithWorker {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::abort();
+        }
+    }
 }
 
 type Worker = JoinHandle<std::io::Result<()>>;
@@ -91,8 +98,16 @@ fn start_workers(
     for (index, handle) in handles.into_iter().enumerate() {
         let io = MioIo::new(handle, addresses.clone()).map_err(|error| format!("worker {index}: {error}"))?;
         let proxy = Proxy::new(settings.clone(), index, seed(index));
-        let name = format!("worker {index}");
-        workers.push(spawn(&name, move || worker::run(proxy, io))?);
+        let run = move || {
+            let _guard = EndWithWorker;
+            let ended = worker::run(proxy, io);
+            if let Err(error) = &ended {
+                log::error!("worker {index} has failed: {error}");
+                std::process::exit(1);
+            }
+            ended
+        };
+        workers.push(spawn(&format!("worker {index}"), run)?);
     }
     Ok((control, workers))
 }
@@ -186,7 +201,7 @@ fn announce(config: &Config, bound: &[Listen], embedded: bool) {
 }
 
 /// Waits for the first signal. A second one ends the process at once.
-fn wait_for_end(mut signals: Signals, _control: &Control, config: &Config) {
+fn wait_for_end(mut signals: Signals, config: &Config) {
     if let Some(signal) = signals.forever().next() {
         let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
         log::info!("{name}: finishing what is in flight, at most {:?}", config.drain_timeout);

@@ -64,6 +64,8 @@ struct Flags {
     value: bool,
     no_update: bool,
     stale: bool,
+    /// memcached holds the item's lock, and marks the item as read only after it has answered.
+    locks: bool,
 }
 
 impl Flags {
@@ -72,7 +74,8 @@ impl Flags {
         let mut read = Flags::default();
         for flag in Keys::new(flags) {
             let (letter, text) = (flag[0], &flag[1..]);
-            let seconds = || number::i32(text).map(i64::from);
+            let seconds = || number::low_i32(text).map(i64::from);
+            read.locks |= matches!(letter, b'N' | b'T' | b'R' | b'l' | b'h');
             match letter {
                 b'N' => read.vivify = seconds(),
                 b'T' => read.exptime = seconds(),
@@ -170,8 +173,11 @@ fn get(request: &Meta, store: &mut Store, clock: Clock, out: &mut Vec<u8>) -> Do
             return Ok(Said::Expectedly);
         }
     };
+    if !flags.locks && !flags.no_update {
+        store.fetch(place, clock);
+    }
     say_item(request, &key, &flags, (place, created), store, clock, out)?;
-    if !flags.no_update {
+    if flags.locks && !flags.no_update {
         store.fetch(place, clock);
     }
     count_get(store, &flags, true);

@@ -233,3 +233,6 @@ impl Session {
         if close { Look::Close } else { Look::Used(consumed) }
     }
 }
+
+#[cfg(test)]
+mod tests;

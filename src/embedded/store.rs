@@ -164,7 +164,8 @@ pub struct Store {
     started: Clock,
     /// Items used at or before this second are gone once the second has come; zero if there was no flush.
     flushed_until: u32,
-    /// Items with a smaller token are gone as well, once that second has come.
+    /// Items with a smaller token are gone. A later flush with a delay does not bring them back, as it may do in
+    /// memcached if nothing has cleaned up in between.
     flushed_cas: u64,
     /// What is counted.
     pub counters: Counters,
@@ -408,9 +409,8 @@ impl Store {
         let place = self.table.find(key)?;
         let now = self.seconds(clock);
         let item = self.table.item(place);
-        let flushed = self.flushed_until != 0
-            && self.flushed_until <= now
-            && (item.used <= self.flushed_until || item.cas < self.flushed_cas);
+        let flushed = item.cas < self.flushed_cas
+            || (self.flushed_until != 0 && self.flushed_until <= now && item.used <= self.flushed_until);
         if flushed {
             self.counters.get_flushed += 1;
         } else if item.expires != 0 && item.expires <= now {
@@ -588,3 +588,6 @@ impl Store {
         self.last_cas
     }
 }
+
+#[cfg(test)]
+mod tests;

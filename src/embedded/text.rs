@@ -142,8 +142,11 @@ fn get_many(
         if out.len() < full {
             continue;
         }
-        // What was written so far can only be taken back now.
+        // What was written so far can only be taken back now. The keys up to the bad one are read all the same.
         if keys.into_iter().any(|key| key.len() > KEY_MAX) {
+            for key in keys.take_while(|key| key.len() <= KEY_MAX) {
+                find(kind, key, store, clock);
+            }
             return bad_key(start, out);
         }
         let mut rest = Vec::new();
@@ -165,12 +168,15 @@ fn bad_key(start: usize, out: &mut Vec<u8>) -> After {
 }
 
 fn get_one(kind: GetKind, key: &[u8], store: &mut Store, clock: Clock, out: &mut Vec<u8>) {
-    let item = match kind.exptime {
+    if let Some(item) = find(kind, key, store, clock) {
+        value(key, item, kind.with_cas, out);
+    }
+}
+
+fn find<'s>(kind: GetKind, key: &[u8], store: &'s mut Store, clock: Clock) -> Option<&'s Item> {
+    match kind.exptime {
         None => store.get(key, clock),
         Some(exptime) => store.get_and_touch(key, exptime.into(), clock),
-    };
-    if let Some(item) = item {
-        value(key, item, kind.with_cas, out);
     }
 }
 

@@ -13,7 +13,7 @@
 //!    of the connection any more. Only then is its index used again.
 //! 6. In one tick, events of links come before those of clients.
 //! 7. [`Handler::handle_sent`] of a connection comes before its [`Handler::handle_failed`].
-//! 8. A poll begins with [`Handler::handle_now`].
+//! 8. What became of submitted actions is told first, then [`Handler::handle_now`], then the tick's events.
 
 pub mod mio;
 

@@ -5,8 +5,8 @@
 /// and where `out` is too short for `text`.
 ///
 /// After memcached's base64.c: bytes outside the alphabet are skipped, the others must come in fours; the
-/// first four with a `=` in it end the text, whatever follows; `=` counts as zero bits wherever it stands, and
-/// its number in the four (1 or 2) is the number of bytes that the four have less.
+/// first four with a `=` in it end the text, whatever follows; `=` counts as zero bits wherever it stands,
+/// and its number in the four (1 or 2) is the number of bytes that the four have less.
 pub fn decode<'s>(text: &[u8], out: &'s mut [u8]) -> Option<&'s [u8]> {
     let count = text.iter().filter(|&&byte| SEXTETS[usize::from(byte)] != SKIPPED).count();
     if count == 0 || !count.is_multiple_of(4) || count / 4 * 3 > out.len() {

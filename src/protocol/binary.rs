@@ -123,7 +123,7 @@ pub struct Refusal<'a> {
 /// Reads one request from the start of `input`. Values larger than `value_max` bytes are refused.
 #[inline]
 pub fn parse(input: &[u8], value_max: usize) -> Step<'_> {
-    let Some((bytes, rest)) = input.split_first_chunk::<HEADER_BYTES>() else {
+    let Some((bytes, _)) = input.split_first_chunk::<HEADER_BYTES>() else {
         return Step::Partial { total: HEADER_BYTES };
     };
     let header = Header::read(bytes);
@@ -131,13 +131,12 @@ pub fn parse(input: &[u8], value_max: usize) -> Step<'_> {
         return header.give_up(input, None);
     }
     let (extras_bytes, key_bytes) = (usize::from(header.extras), usize::from(header.key));
-    let Some((extras, rest)) = rest.split_at_checked(extras_bytes) else {
-        return header.wait(input);
-    };
-    let Some((key, rest)) = rest.split_at_checked(key_bytes) else {
-        return header.wait(input);
-    };
     let head = HEADER_BYTES + extras_bytes + key_bytes;
+    if input.len() < head || head > HEAD_MAX {
+        return header.wait(input, head);
+    }
+    let (extras_and_key, rest) = input[HEADER_BYTES..].split_at(extras_bytes + key_bytes);
+    let (extras, key) = extras_and_key.split_at(extras_bytes);
     match header.verdict() {
         Verdict::Whole => header.request(extras, key, &[], head),
         Verdict::Value => {
@@ -233,13 +232,12 @@ impl Header {
         if valid { verdict } else { Verdict::Invalid }
     }
 
-    /// Extras or key are not there yet.
-    fn wait<'a>(&self, input: &'a [u8]) -> Step<'a> {
-        let total = HEADER_BYTES + usize::from(self.extras) + usize::from(self.key);
+    /// Extras or key are not there yet, or never will be.
+    fn wait<'a>(&self, input: &'a [u8], head: usize) -> Step<'a> {
         if input.len() > HEAD_MAX {
             return self.give_up(input, None);
         }
-        Step::Partial { total: total.min(HEAD_MAX + 1) }
+        Step::Partial { total: head.min(HEAD_MAX + 1) }
     }
 
     #[inline]
@@ -249,8 +247,8 @@ impl Header {
     }
 
     /// The item goes if it was to be replaced: memcached keeps no stale value. It counts the bytes to swallow
-    /// in an int; where that comes out negative it swallows nothing after a Set, Add or Replace, and loses its
-    /// way in an Append or Prepend, whose bytes are all swallowed here.
+    /// in an int. Where that comes out negative, it swallows nothing after a Set, Add or Replace, and loses
+    /// its way in an Append or Prepend; there we swallow all.
     fn too_large<'a>(&self, key: &'a [u8], head: usize, value_bytes: usize) -> Step<'a> {
         use opcode::{APPEND, PREPEND, SET};
         let verb = answering(self.opcode).0;
@@ -264,23 +262,10 @@ impl Header {
         self.refuse(UNKNOWN_COMMAND, head, i32::try_from(swallow).map_or(0, |bytes| bytes as u64), None)
     }
 
-    fn refuse<'a>(
-        &self,
-        answer: Answer,
-        consumed: usize,
-        swallow: u64,
-        unlink: Option<&'a [u8]>,
-    ) -> Step<'a> {
+    fn refuse<'a>(&self, answer: Answer, head: usize, swallow: u64, unlink: Option<&'a [u8]>) -> Step<'a> {
         let Header { opcode, opaque, .. } = *self;
-        Step::Refused(Refusal {
-            opcode,
-            opaque,
-            answer: Some(answer),
-            consumed,
-            swallow,
-            unlink,
-            close: false,
-        })
+        let (answer, consumed) = (Some(answer), head);
+        Step::Refused(Refusal { opcode, opaque, answer, consumed, swallow, unlink, close: false })
     }
 
     fn give_up<'a>(&self, input: &'a [u8], answer: Option<Answer>) -> Step<'a> {

@@ -125,7 +125,7 @@ fn get(line: Line<'_>, with_cas: bool) -> Step<'_> {
 
 fn get_and_touch(mut line: Line<'_>, with_cas: bool) -> Step<'_> {
     let Some(exptime) = line.word() else { return line.refuse(answers::ERROR) };
-    let Some(exptime) = number::i32(exptime) else { return line.refuse(answers::INVALID_EXPTIME) };
+    let Some(exptime) = number::low_i32(exptime) else { return line.refuse(answers::INVALID_EXPTIME) };
     line.request(Request::Gat { with_cas, exptime, keys: line.words })
 }
 
@@ -153,7 +153,7 @@ fn store(mut line: Line<'_>, verb: StoreVerb) -> Step<'_> {
     }
     let (Some(flags), Some(exptime), Some(length), Some(cas)) = (
         number::low_u32(flags),
-        number::i32(exptime),
+        number::low_i32(exptime),
         value_length(length),
         cas.map_or(Some(0), number::u64),
     ) else {
@@ -175,7 +175,9 @@ fn store(mut line: Line<'_>, verb: StoreVerb) -> Step<'_> {
 
 /// The length of a value, as far as memcached takes it: its own two bytes must fit an int too.
 pub(super) fn value_length(word: &[u8]) -> Option<usize> {
-    number::i32(word).filter(|&length| length <= i32::MAX - 2).and_then(|length| usize::try_from(length).ok())
+    number::low_i32(word)
+        .filter(|&length| length <= i32::MAX - 2)
+        .and_then(|length| usize::try_from(length).ok())
 }
 
 /// Two words and perhaps a third, which means something only if it is "noreply". So does the second in its
@@ -202,7 +204,7 @@ fn touch(mut line: Line<'_>) -> Step<'_> {
     if key.len() > KEY_MAX {
         return line.refuse_unless(noreply, answers::BAD_FORMAT);
     }
-    match number::i32(exptime) {
+    match number::low_i32(exptime) {
         Some(exptime) => line.request(Request::Touch { key, exptime, noreply }),
         None => line.refuse_unless(noreply, answers::INVALID_EXPTIME),
     }
@@ -240,7 +242,7 @@ fn flush_all(mut line: Line<'_>) -> Step<'_> {
         (Some(NOREPLY), None) => (None, true),
         (delay, last) => (delay, last == Some(NOREPLY)),
     };
-    match delay.map(number::i32) {
+    match delay.map(number::low_i32) {
         None => line.request(Request::FlushAll { delay: None, noreply }),
         Some(Some(delay)) => line.request(Request::FlushAll { delay: Some(delay), noreply }),
         Some(None) => line.refuse_unless(noreply, answers::INVALID_EXPTIME),

@@ -88,6 +88,17 @@ pub fn flush_all(out: &mut Vec<u8>, delay: Option<i32>) {
 
 /// The line of a meta command; the value of an `ms` and its CR LF follow.
 pub fn meta_line(out: &mut Vec<u8>, meta: &Meta<'_>) {
+    meta_words(out, meta, false);
+}
+
+/// A quiet meta command as it is, and an `mn` behind it. For those whose answer does not tell whether the
+/// client wants to hear it: the backend decides, and the fence says that it has.
+pub fn meta_fenced(out: &mut Vec<u8>, meta: &Meta<'_>) {
+    meta_words(out, meta, true);
+    out.extend_from_slice(b"mn\r\n");
+}
+
+fn meta_words(out: &mut Vec<u8>, meta: &Meta<'_>, with_quiet: bool) {
     out.extend_from_slice(match meta.verb {
         MetaVerb::Get => b"mg ",
         MetaVerb::Set => b"ms ",
@@ -102,7 +113,7 @@ pub fn meta_line(out: &mut Vec<u8>, meta: &Meta<'_>) {
         out.extend_from_slice(Decimal::new(meta.value.len() as u64).as_bytes());
     }
     for flag in Keys::new(meta.flags) {
-        if flag[0] != b'q' || meta.verb == MetaVerb::Debug {
+        if flag[0] != b'q' || with_quiet {
             out.push(b' ');
             out.extend_from_slice(flag);
         }
@@ -194,5 +205,6 @@ mod tests {
         };
         assert_eq!(composed(|out| meta_line(out, &meta)), "ms a2V5 2 b T30 Oq1 k\r\n");
         assert_eq!(composed(|out| meta_echo(out, &meta)), " Oq1 ka2V5 b");
+        assert_eq!(composed(|out| meta_fenced(out, &meta)), "ms a2V5 2 b q T30 Oq1 k\r\nmn\r\n");
     }
 }

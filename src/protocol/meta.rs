@@ -30,7 +30,8 @@ pub struct Meta<'a> {
     pub verb: MetaVerb,
     /// As written on the line: base64 if `base64`. 1 to 250 bytes; empty for `mn`.
     pub key: &'a [u8],
-    /// The part of the line after the key (and after the length, for `ms`): flags, separated by spaces.
+    /// The part of the line after the key (and after the length, for `ms`): flags, separated by spaces. The
+    /// words of an `me` that memcached does not look at are left out.
     pub flags: &'a [u8],
     /// The value of `ms`, without its CR LF.
     pub value: &'a [u8],
@@ -92,8 +93,8 @@ fn without_value(mut line: Line<'_>, verb: MetaVerb) -> Step<'_> {
     }
 }
 
-/// `ms`. Once its length is known memcached swallows the value of a wrong one; before, it takes the value for
-/// commands. A request goes on only if no memcached can do the latter.
+/// `ms`. memcached swallows the value of a wrong one if it came to read the length; if not, it takes the
+/// value for commands. A request goes on only if no memcached can do the latter.
 fn set(mut line: Line<'_>) -> Step<'_> {
     let Some(key) = line.word() else { return line.refuse(answers::ERROR) };
     let Some(length) = line.word() else { return line.refuse(answers::BAD_FORMAT) };
@@ -104,8 +105,8 @@ fn set(mut line: Line<'_>) -> Step<'_> {
         return line.refuse(answers::FLAGS_TOO_LONG);
     }
     let Some(length) = commands::value_length(length) else { return line.refuse(answers::BAD_FORMAT) };
-    let flags = match Flags::read(MetaVerb::Set, key, line.words).and_then(|flags| flags.of_set(key, length))
-    {
+    let flags = Flags::read(MetaVerb::Set, key, line.words);
+    let flags = match flags.and_then(|flags| flags.of_set(key, length)) {
         Ok(flags) => flags,
         Err(answer) => return Step::Refused(line.swallow(length, answer)),
     };
@@ -134,8 +135,9 @@ fn debug(mut line: Line<'_>) -> Step<'_> {
     line.request(Request::Meta(flags.meta(MetaVerb::Debug, key, flag.unwrap_or_default(), b"")))
 }
 
+/// Each word has a space before it, so a short rest of a line need not be counted.
 fn has_more_than(count: usize, mut words: Keys<'_>) -> bool {
-    words.nth(count).is_some()
+    words.trimmed().len() > 2 * count && words.nth(count).is_some()
 }
 
 /// What the flags of a line say.
@@ -155,19 +157,18 @@ struct Flags {
 }
 
 impl Flags {
-    /// Reads flags as 1.6.18 does in _meta_flag_preparse: it stops at a flag that it does not know or that came
-    /// before, and of the other faults the last one decides the answer. `key` is the one that `b` is about.
+    /// Reads flags as 1.6.18 does in _meta_flag_preparse: it stops at a flag that it does not know or that
+    /// came before, and of the other faults the last one decides the answer. `key` is what `b` is about.
     fn read(verb: MetaVerb, key: &[u8], words: Keys<'_>) -> Result<Flags, &'static [u8]> {
         let mut flags = Flags::default();
         let mut seen = 0u128;
         let mut fault = None;
         for word in words {
             let (letter, token) = (word[0], &word[1..]);
-            let bit = 1u128.checked_shl(u32::from(letter)).unwrap_or(0);
-            if letter >= 127 || seen & bit != 0 {
+            if letter >= 127 || seen >> letter & 1 == 1 {
                 return Err(flags.fault(answers::DUPLICATE_FLAG));
             }
-            seen |= bit;
+            seen |= 1 << letter;
             flags.note(verb, letter, word);
             match judge(verb, letter, token, key) {
                 Token::Fine => {}
@@ -240,7 +241,7 @@ enum Token {
 fn judge(verb: MetaVerb, letter: u8, token: &[u8], key: &[u8]) -> Token {
     let (valid, answer) = match letter {
         b'b' => (base64::decode(key, &mut [0; 256]).is_some(), answers::BAD_BASE64),
-        b'N' | b'T' | b'R' => (number::i32(token).is_some(), answers::BAD_TOKEN),
+        b'N' | b'T' | b'R' => (number::low_i32(token).is_some(), answers::BAD_TOKEN),
         b'C' => (number::u64(token).is_some(), answers::BAD_TOKEN),
         b'F' => (number::low_u32(token).is_some(), answers::BAD_FORMAT),
         b'J' => (number::u64(token).is_some(), answers::BAD_INITIAL),
@@ -253,4 +254,49 @@ fn judge(verb: MetaVerb, letter: u8, token: &[u8], key: &[u8]) -> Token {
         _ => return Token::Unknown,
     };
     if valid { Token::Fine } else { Token::Wrong(answer) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::text::{self, ParserLimits};
+
+    const LIMITS: ParserLimits = ParserLimits { value_max: 100, get_line_max: 3000 };
+
+    fn meta(input: &str) -> Meta<'_> {
+        match text::parse(input.as_bytes(), 0, &LIMITS) {
+            Step::Request(Request::Meta(meta), bytes) if bytes == input.len() => meta,
+            other => panic!("{input:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn flags_say_what_routing_and_cas_depend_on() {
+        let plain = Flags::default().meta(MetaVerb::Get, b"k", b"", b"");
+        assert_eq!(meta("mg k\r\n"), plain);
+        assert_eq!(meta("mg  k  v  c \r\n"), Meta { flags: b"v  c", returns_cas: true, ..plain });
+        assert_eq!(meta("mg k q N30\r\n"), Meta { flags: b"q N30", quiet: true, modifies: true, ..plain });
+        let set = Flags::default().meta(MetaVerb::Set, b"YWJj", b"C7 b T30", b"xy");
+        let set = Meta { compares_cas: true, base64: true, ..set };
+        assert_eq!(meta("ms YWJj 2 C7 b T30\r\nxy\r\n"), set);
+        assert_eq!(set.placement_key(&mut [0; 256]), b"abc");
+        let debug = Flags::default().meta(MetaVerb::Debug, b"k", b"", b"");
+        assert_eq!(meta("me k v junk\r\n"), debug);
+        assert_eq!(meta("mn k v junk\r\n"), Flags::default().meta(MetaVerb::Noop, b"", b"", b""));
+    }
+
+    /// The line that a backend gets has at most 2048 bytes, CR LF included.
+    #[test]
+    fn a_line_too_long_for_a_backend_is_refused() {
+        let refusal = |input: &str| match text::parse(input.as_bytes(), 0, &LIMITS) {
+            Step::Refused(refusal) => Some((refusal.answer, refusal.swallow)),
+            _ => None,
+        };
+        for (start, end, swallow) in [("mg k k", "\r\n", 0), ("ms k 2 k", "\r\nxy\r\n", 4)] {
+            let longest = BACKEND_LINE_MAX - start.len() - 2;
+            assert_eq!(refusal(&format!("{start}{}{end}", "z".repeat(longest))), None);
+            let longer = refusal(&format!("{start}{}{end}", "z".repeat(longest + 1)));
+            assert_eq!(longer, Some((answers::LINE_TOO_LONG, swallow)));
+        }
+    }
 }

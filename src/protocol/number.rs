@@ -1,23 +1,24 @@
 //! Numbers as memcached 1.6.18 reads them, and as we write them.
 //!
-//! It reads with C's strtoul and its kin (util.c: safe_strtoul, safe_strtol, safe_strtoull), so white space and
-//! a sign may lead, and white space that is no separator of tokens (a TAB) ends the number: what follows it is
-//! not looked at. Its `unsigned long` and `long` have 64 bits.
+//! It reads with C's strtoul and its kin (util.c: safe_strtoul, safe_strtol, safe_strtoull), so white space
+//! and a sign may lead, and white space that is no separator of tokens (a TAB) ends the number: what follows
+//! it is not looked at. Its `unsigned long` and `long` have 64 bits.
 
 /// Reads an unsigned number and keeps its low 32 bits, as memcached does with client flags (2^32 reads as 0).
 pub fn low_u32(token: &[u8]) -> Option<u32> {
     u64(token).map(|number| number as u32)
 }
 
-/// Reads a number of 32 bits with sign: expiry times and lengths.
+/// Reads a number with sign and keeps its low 32 bits: expiry times and lengths. What does not fit a `long`
+/// is refused; what does not fit an `int` wraps.
 #[inline]
-pub fn i32(token: &[u8]) -> Option<i32> {
+pub fn low_i32(token: &[u8]) -> Option<i32> {
     if let Some(number) = few_digits(token) {
-        return i32::try_from(number).ok();
+        return i64::try_from(number).ok().map(|number| number as i32);
     }
     let number = Number::read(token)?;
-    let magnitude = i64::try_from(number.magnitude).ok()?;
-    i32::try_from(if number.negative { -magnitude } else { magnitude }).ok()
+    let magnitude = i128::from(number.magnitude);
+    i64::try_from(if number.negative { -magnitude } else { magnitude }).ok().map(|number| number as i32)
 }
 
 /// Reads an unsigned number of 64 bits: CAS tokens and deltas. One with a minus wraps round as in C and is
@@ -172,19 +173,20 @@ mod tests {
         ("\t", None, None, None),
         ("- 7", None, None, None),
         ("2147483647", Some(2147483647), Some(i32::MAX), Some(2147483647)),
-        ("2147483648", Some(2147483648), None, Some(2147483648)),
+        ("2147483648", Some(2147483648), Some(i32::MIN), Some(2147483648)),
         ("-2147483648", None, Some(i32::MIN), None),
-        ("-2147483649", None, None, None),
-        ("4294967295", Some(u32::MAX), None, Some(4294967295)),
-        ("4294967296", Some(0), None, Some(4294967296)),
-        ("4294967301", Some(5), None, Some(4294967301)),
-        ("9223372036854775807", Some(u32::MAX), None, Some(9223372036854775807)),
+        ("-2147483649", None, Some(i32::MAX), None),
+        ("4294967295", Some(u32::MAX), Some(-1), Some(4294967295)),
+        ("4294967296", Some(0), Some(0), Some(4294967296)),
+        ("4294967301", Some(5), Some(5), Some(4294967301)),
+        ("-4294967291", None, Some(5), None),
+        ("9223372036854775807", Some(u32::MAX), Some(-1), Some(9223372036854775807)),
         ("9223372036854775808", Some(0), None, Some(9223372036854775808)),
         ("18446744073709551615", Some(u32::MAX), None, Some(u64::MAX)),
         ("18446744073709551616", None, None, None),
         ("-18446744073709551615", Some(1), None, Some(1)),
         ("-18446744073709551616", None, None, None),
-        ("-9223372036854775808", None, None, None),
+        ("-9223372036854775808", None, Some(0), None),
         ("-9223372036854775809", Some(2147483647 + (1 << 31)), None, Some(9223372036854775807)),
         ("00000000000000000000000000000000000000000001", Some(1), Some(1), Some(1)),
         ("99999999999999999999999999999999999999999999", None, None, None),
@@ -195,7 +197,7 @@ mod tests {
         for &(token, unsigned, signed, long) in TABLE {
             let bytes = token.as_bytes();
             assert_eq!(low_u32(bytes), unsigned, "safe_strtoul({token:?})");
-            assert_eq!(i32(bytes), signed, "safe_strtol({token:?})");
+            assert_eq!(low_i32(bytes), signed, "safe_strtol({token:?})");
             assert_eq!(u64(bytes), long, "safe_strtoull({token:?})");
         }
     }

@@ -51,9 +51,24 @@ pub fn word_end(input: &[u8], from: usize) -> usize {
     tail_start + tail.iter().position(|&byte| byte <= b' ').unwrap_or(tail.len())
 }
 
+/// Index of the first space of `text`; its length if there is none.
+#[inline]
+pub fn space(text: &[u8]) -> usize {
+    let (words, tail) = text.as_chunks::<8>();
+    for (index, bytes) in words.iter().enumerate() {
+        let marks = zero_bytes(u64::from_le_bytes(*bytes) ^ SPACE_BYTES);
+        if marks != 0 {
+            return index * 8 + (marks.trailing_zeros() / 8) as usize;
+        }
+    }
+    let tail_start = text.len() - tail.len();
+    tail_start + tail.iter().position(|&byte| byte == b' ').unwrap_or(tail.len())
+}
+
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH_BITS: u64 = 0x80 * ONES;
 const LF_BYTES: u64 = b'\n' as u64 * ONES;
+const SPACE_BYTES: u64 = b' ' as u64 * ONES;
 
 /// Marks the bytes of `word` that are zero in their top bits. The lowest mark is always right; one above a
 /// zero byte may be set for a byte of 1.
@@ -75,6 +90,10 @@ mod tests {
         (from..input.len()).find(|&index| input[index] <= b' ').unwrap_or(input.len())
     }
 
+    fn slow_space(text: &[u8]) -> usize {
+        (0..text.len()).find(|&index| text[index] == b' ').unwrap_or(text.len())
+    }
+
     /// All short inputs over the bytes that could be confused with LF, NUL and space.
     #[test]
     fn every_place_of_every_special_byte() {
@@ -87,6 +106,7 @@ mod tests {
                             let mut input = vec![b'a'; length];
                             input[first] = one;
                             input[second] = two;
+                            assert_eq!(space(&input), slow_space(&input), "{input:?}");
                             for from in [0, first, second, length] {
                                 assert_eq!(
                                     line_end(&input, from),

@@ -40,7 +40,7 @@ pub struct Refusal<'a> {
     pub answer: &'static [u8],
     /// Bytes of the input to drop now.
     pub consumed: usize,
-    /// Bytes to drop after these, as they arrive; the answer is due when they have. Text: the value and its CR LF.
+    /// Bytes to drop after these, as they arrive: the value and its CR LF. The answer is due when they have.
     pub swallow: u64,
     /// The key whose item memcached removes because its new value could not be taken.
     pub unlink: Option<&'a [u8]>,
@@ -194,12 +194,15 @@ impl<'a> Keys<'a> {
 impl<'a> Iterator for Keys<'a> {
     type Item = &'a [u8];
 
+    #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
-        let start = self.rest.iter().position(|&byte| byte != b' ')?;
-        let rest = &self.rest[start..];
-        let end = rest.iter().position(|&byte| byte == b' ').unwrap_or(rest.len());
-        self.rest = &rest[end..];
-        Some(&rest[..end])
+        let mut rest = self.rest;
+        while let [b' ', after @ ..] = rest {
+            rest = after;
+        }
+        let (word, rest) = rest.split_at(scan::space(rest));
+        self.rest = rest;
+        if word.is_empty() { None } else { Some(word) }
     }
 }
 
@@ -221,6 +224,12 @@ pub fn parse<'a>(input: &'a [u8], scanned: usize, limits: &ParserLimits) -> Step
     {
         return step;
     }
+    line(input, scanned, limits)
+}
+
+/// Any line. Not part of its callers, so that the short way of a get stays short.
+#[inline(never)]
+fn line<'a>(input: &'a [u8], scanned: usize, limits: &ParserLimits) -> Step<'a> {
     match scan::line_end(input, scanned) {
         Some(end) => whole_line(input, end, scanned, limits),
         None => unfinished(input, limits),
@@ -267,16 +276,15 @@ fn whole_line<'a>(input: &'a [u8], end: LineEnd, scanned: usize, limits: &Parser
 
 /// No LF yet. memcached's patience ends after 2048 bytes, but for a get.
 fn unfinished<'a>(input: &'a [u8], limits: &ParserLimits) -> Step<'a> {
-    if input.len() > LINE_PATIENCE.min(limits.get_line_max) {
-        if !begins_with_get(input) {
-            if input.len() > LINE_PATIENCE {
-                return give_up(input, b"");
-            }
-        } else if input.len() > limits.get_line_max {
-            return give_up(input, answers::LINE_TOO_LONG);
-        }
+    let waits = Step::Partial(Partial::Line { scanned: input.len() });
+    if input.len() <= LINE_PATIENCE.min(limits.get_line_max) {
+        return waits;
     }
-    Step::Partial(Partial::Line { scanned: input.len() })
+    match begins_with_get(input) {
+        true if input.len() > limits.get_line_max => give_up(input, answers::LINE_TOO_LONG),
+        false if input.len() > LINE_PATIENCE => give_up(input, b""),
+        _ => waits,
+    }
 }
 
 /// What memcached looks at before it waits longer for a line's end.

@@ -8,7 +8,7 @@ use crate::protocol::binary::{self, HEADER_BYTES, RESPONSE_MAGIC, Request, Step,
 use crate::protocol::compose;
 
 use super::Proxy;
-use super::client::{Progress, Refused, Taken};
+use super::client::{Progress, Refused, Taken, Unlink};
 use super::link::{Expect, LinkProtocol, Target};
 use super::link_queue::Value;
 
@@ -27,7 +27,8 @@ impl Proxy {
             Step::Refused(refusal) => {
                 let Some((status, message)) = refusal.answer else { return Taken::Ended };
                 let answer = response(refusal.opcode, refusal.opaque, status, message);
-                let refused = Refused { answer, unlink: refusal.unlink.map(Box::from), close: refusal.close };
+                let unlink = refusal.unlink.map(|key| Unlink { key: key.into(), base64: false });
+                let refused = Refused { answer, unlink, close: refusal.close };
                 self.refuse(conn, refusal.swallow, refused);
                 Taken::Frame(refusal.consumed)
             }
@@ -70,12 +71,14 @@ impl Proxy {
         let backend = self.settings.placement.owner(request.key);
         let expect = Expect::Binary { opcode: request.opcode, opaque: request.opaque, tag: 0 };
         let moved_min = self.settings.limits.moved_min;
+        // Replies that bear the key are checked for it.
+        let key = if matches!(answering, opcode::GETK | opcode::GATK) { request.key } else { &[] };
         self.queue_or_fail(
             backend,
             LinkProtocol::Binary,
             Target::Slot(conn, slot),
             expect,
-            &[],
+            key,
             |out, tag| {
                 compose::binary_head(out, request, answering, tag);
                 Value::bare(request.value, backing, moved_min)

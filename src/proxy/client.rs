@@ -47,6 +47,9 @@ pub(super) struct Client {
     pub(super) dirty: bool,
     /// Its requests wait until it has taken some of what it is owed.
     pub(super) stalled: bool,
+    /// The slot of its multi-key read of which windows are still to be asked for: what it asks next must not
+    /// overtake them.
+    pub(super) windowed: Option<u32>,
     /// The driver was asked not to read.
     pub(super) paused: bool,
     /// It sends no more, which is seen to when it is not stalled any more.
@@ -100,9 +103,18 @@ pub(super) struct Refused {
     /// The answer, ready to be sent.
     pub(super) answer: Vec<u8>,
     /// The key whose item must go first.
-    pub(super) unlink: Option<Box<[u8]>>,
+    pub(super) unlink: Option<Unlink>,
     /// The connection ends with it.
     pub(super) close: bool,
+}
+
+/// A key whose item memcached removes because its new value could not be taken.
+#[derive(Debug)]
+pub(super) struct Unlink {
+    /// As written.
+    pub(super) key: Box<[u8]>,
+    /// It is written in base64.
+    pub(super) base64: bool,
 }
 
 impl Client {
@@ -281,6 +293,7 @@ impl Proxy {
                 self.actions.push_back(Action::Send { conn, buffer });
             }
             if client.stalled
+                && client.windowed.is_none()
                 && client.slots.len() <= limits.client_requests_max / 2
                 && client.owed_bytes() <= limits.client_unread_max / 2
             {
@@ -299,7 +312,9 @@ impl Proxy {
             client.ending = true;
             client.unread = Vec::new();
             let outbox = std::mem::take(&mut client.outbox);
+            let streams = client.slots.streams();
             outbox.recycle(&mut self.spare);
+            self.parked.extend(streams);
             self.actions.push_back(Action::Close(conn));
         }
     }
@@ -355,7 +370,7 @@ impl Proxy {
             }
             let too_much = client.slots.len() >= limits.client_requests_max
                 || client.owed_bytes() > limits.client_unread_max;
-            if too_much && !client.gone {
+            if (too_much || client.windowed.is_some()) && !client.gone {
                 return self.stall_client(conn, &input[at..]);
             }
             if client.swallow.is_some() {
@@ -411,8 +426,8 @@ impl Proxy {
     }
 
     fn answer_refused(&mut self, conn: ConnId, refused: Refused) {
-        if let Some(key) = refused.unlink {
-            self.unlink_then_answer(conn, &key, &refused.answer);
+        if let Some(unlink) = refused.unlink {
+            self.unlink_then_answer(conn, &unlink, &refused.answer);
         } else {
             self.answer_now(conn, &refused.answer);
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::protocol::binary::status;
+use crate::time::Time;
 
 use super::Proxy;
 use super::backend::{Probe, RETRY_INTERVAL_MAX, Why, error_text};
@@ -52,9 +53,10 @@ impl Proxy {
                 self.counters.backend_errors_as_misses += 1;
                 return b"END\r\n".to_vec();
             }
-            Expect::Meta { read: true, quiet, .. } => {
+            Expect::Meta { read: true, quiet, raw_key, .. } => {
                 self.counters.backend_errors_as_misses += 1;
-                return if quiet { Vec::new() } else { [b"EN", key, b"\r\n"].concat() };
+                let echo = &key[usize::from(raw_key)..];
+                return if quiet { Vec::new() } else { [b"EN", echo, b"\r\n"].concat() };
             }
             Expect::Line { quiet: true, .. } | Expect::Unlinked { quiet: true } => {
                 self.counters.backend_errors_unheard += 1;
@@ -73,15 +75,19 @@ impl Proxy {
 
     /// A backend has failed: at most once in each --timeout. Enough of them in a row, and it is down.
     pub(super) fn count_failure(&mut self, backend: usize, why: Why) {
-        if self.backends[backend].down.is_some() {
+        let (now, timeout) = (self.now, self.settings.timeout);
+        // A probe that fails is followed by the next; overdue requests are many, and say the same thing again.
+        if self.backends[backend].down.is_some() && why != Why::TimedOut {
             return self.schedule_probe(backend);
         }
-        let (now, timeout) = (self.now, self.settings.timeout);
         let state = &mut self.backends[backend];
         if state.last_failure.is_some_and(|last| now < last + timeout) {
             return;
         }
         state.last_failure = Some(now);
+        if state.down.is_some() {
+            return self.schedule_probe(backend);
+        }
         state.failures += 1;
         let failures = state.failures;
         let name = &self.settings.backends[backend].name;
@@ -107,16 +113,26 @@ impl Proxy {
     }
 
     /// Tries a down backend if it is time to. Gives when to look again.
-    pub(super) fn probe(&mut self, backend: usize) -> Option<crate::time::Time> {
+    pub(super) fn probe(&mut self, backend: usize) -> Option<Time> {
         let probe = self.backends[backend].down?;
         if self.now >= probe.at {
             let guard = self.settings.connect_timeout + self.settings.timeout * 2;
             self.backends[backend].down = Some(Probe { at: self.now + guard, ..probe });
+            self.shut_if_idle(backend);
             if self.backends[backend].text.is_none() {
                 self.open_link(backend, LinkProtocol::Text);
             }
         }
         self.backends[backend].down.map(|probe| probe.at)
+    }
+
+    /// A probe goes out on a fresh link; one with requests in flight is left to answer or to end by itself.
+    fn shut_if_idle(&mut self, backend: usize) {
+        let Some(conn) = self.backends[backend].text else { return };
+        if self.link(conn).is_some_and(|link| link.pipeline.is_empty()) {
+            self.backends[backend].text = None;
+            self.shut_link(conn);
+        }
     }
 
     fn schedule_probe(&mut self, backend: usize) {

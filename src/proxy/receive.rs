@@ -6,7 +6,8 @@ use bytes::Bytes;
 use crate::io::ConnId;
 use crate::protocol::binary::{HEADER_BYTES, opcode, status};
 use crate::protocol::meta::MetaVerb;
-use crate::protocol::reply::{self, Frame};
+use crate::protocol::number::digits;
+use crate::protocol::reply::{self, Frame, Header};
 use crate::protocol::text::StoreVerb;
 
 use super::Proxy;
@@ -104,7 +105,10 @@ impl Proxy {
                 Frame::Line { total } => self.take_line(conn, pending, verb, quiet, &input[..total]),
                 other => unfinished(other),
             },
-            Expect::Meta { verb, quiet, .. } => self.take_meta(conn, pending, verb, quiet, input, backing),
+            Expect::Meta { verb, quiet, raw_key, .. } => {
+                self.take_meta(conn, pending, (verb, quiet), usize::from(raw_key), input, backing)
+            }
+            Expect::Fenced { verb } => self.take_fenced(conn, pending, verb, input),
             Expect::Unlinked { quiet } => match reply::line(input, self.reply_limits) {
                 Frame::Line { total } => self.take_unlinked(conn, pending, quiet, &input[..total]),
                 other => unfinished(other),
@@ -226,10 +230,13 @@ impl Proxy {
         quiet: bool,
         line: &[u8],
     ) -> Reply {
+        if !answers(verb, &line[..line.len() - 2]) {
+            return Reply::Broken;
+        }
         self.count_line(verb, line);
         self.pop_head(conn, &pending);
         if let Target::Broadcast(index, generation) = pending.target {
-            let failure = (line != b"OK\r\n").then(|| line[..line.len() - 2].to_vec());
+            let failure = (line != b"OK\r\n").then(|| self.words_of(conn, &line[..line.len() - 2]));
             self.broadcast_answered((index, generation), failure);
         } else {
             self.give(&pending, if quiet { Answer::SILENCE } else { Answer::copied(line) });
@@ -260,16 +267,21 @@ impl Proxy {
         &mut self,
         conn: ConnId,
         pending: Pending,
-        verb: MetaVerb,
-        quiet: bool,
+        (verb, quiet): (MetaVerb, bool),
+        raw_key: usize,
         input: &[u8],
         backing: Option<&Bytes>,
     ) -> Reply {
-        let total = match reply::meta(input, self.reply_limits) {
+        let Some(link) = self.links.get(conn.index(), conn.generation()) else { return Reply::Broken };
+        let raw_key = link.keys.front(raw_key);
+        let total = match reply::meta(input, raw_key, self.reply_limits) {
             Frame::Value { total, .. } | Frame::Line { total } => total,
             other => return unfinished(other),
         };
         let code = [input[0], input[1]];
+        if !answers_meta(verb, input) {
+            return Reply::Broken;
+        }
         match (verb, &code) {
             (MetaVerb::Get, b"EN") => self.counters.get_misses += 1,
             (MetaVerb::Get, b"VA" | b"HD") => self.counters.get_hits += 1,
@@ -285,13 +297,43 @@ impl Proxy {
         Reply::Whole(total)
     }
 
+    /// A quiet command's answer, if the backend has given one, and the fence behind it.
+    fn take_fenced(&mut self, conn: ConnId, pending: Pending, verb: MetaVerb, input: &[u8]) -> Reply {
+        const FENCE: &[u8] = b"MN\r\n";
+        let answer = match reply::meta(input, &[], self.reply_limits) {
+            Frame::Line { total } if input[..total] == *FENCE => 0,
+            Frame::Value { total, .. } | Frame::Line { total } if answers_meta(verb, input) => total,
+            Frame::Value { .. } | Frame::Line { .. } => return Reply::Broken,
+            other => return unfinished(other),
+        };
+        let total = answer + FENCE.len();
+        match input.get(answer..total) {
+            Some(FENCE) => {}
+            Some(_) => return Reply::Broken,
+            None => return Reply::Partial(total),
+        }
+        self.pop_head(conn, &pending);
+        self.give(&pending, Answer::copied(&input[..answer]));
+        Reply::Whole(total)
+    }
+
+    /// What a backend said instead of OK, under its name.
+    fn words_of(&mut self, conn: ConnId, words: &[u8]) -> Vec<u8> {
+        let Some(link) = self.link(conn) else { return words.to_vec() };
+        let backend = link.backend;
+        let name = self.settings.backends[backend].name.as_bytes();
+        [b"SERVER_ERROR backend ", name, b" answered ", words].concat()
+    }
+
     /// The item under the key of a refused value is gone: now the refusal is answered.
     fn take_unlinked(&mut self, conn: ConnId, pending: Pending, quiet: bool, line: &[u8]) -> Reply {
-        self.pop_head(conn, &pending);
         let answer = match line {
-            b"DELETED\r\n" | b"NOT_FOUND\r\n" => TOO_LARGE,
-            error => error,
+            // By delete, and by md of a base64 key.
+            b"DELETED\r\n" | b"NOT_FOUND\r\n" | b"HD\r\n" | b"NF\r\n" => TOO_LARGE,
+            error if reply::is_error(error) => error,
+            _ => return Reply::Broken,
         };
+        self.pop_head(conn, &pending);
         self.give(&pending, if quiet { Answer::SILENCE } else { Answer::copied(answer) });
         Reply::Whole(line.len())
     }
@@ -350,26 +392,36 @@ impl Proxy {
                 self.give(&pending, Answer::copied(&answer));
             }
             Expect::Binary { opcode, opaque, .. } => {
+                if !self.bears_the_key(conn, &pending, &header, input) {
+                    return Reply::Broken;
+                }
                 self.count_binary(opcode, header.status);
                 self.pop_head(conn, &pending);
-                self.give_binary(&pending, opcode, opaque, header.status, &input[..total], backing);
+                self.give_binary(conn, &pending, (opcode, opaque), header.status, &input[..total], backing);
             }
             _ => {}
         }
         Reply::Whole(total)
     }
 
+    /// A reply that bears a key bears the one that was asked for.
+    fn bears_the_key(&mut self, conn: ConnId, pending: &Pending, header: &Header, input: &[u8]) -> bool {
+        let Some(link) = self.link(conn) else { return false };
+        let start = HEADER_BYTES + header.extras;
+        header.key == 0 || input[start..start + header.key] == *link.keys.front(pending.key_bytes as usize)
+    }
+
     fn give_binary(
         &mut self,
+        conn: ConnId,
         pending: &Pending,
-        opcode: u8,
-        opaque: [u8; 4],
+        (opcode, opaque): (u8, [u8; 4]),
         status: u16,
         frame: &[u8],
         backing: Option<&Bytes>,
     ) {
         if let Target::Broadcast(index, generation) = pending.target {
-            let failure = (status != status::OK).then(|| frame[HEADER_BYTES..].to_vec());
+            let failure = (status != status::OK).then(|| self.words_of(conn, &frame[HEADER_BYTES..]));
             return self.broadcast_answered((index, generation), failure);
         }
         if is_silenced(opcode, status) {
@@ -433,6 +485,37 @@ fn partial_get(input: &[u8], needed: usize) -> usize {
 #[inline]
 fn has_cas(frame: &[u8]) -> bool {
     frame.iter().take_while(|&&byte| byte != b'\r').filter(|&&byte| byte == b' ').count() == 4
+}
+
+/// The line can be the answer to such a command.
+fn answers(verb: LineVerb, line: &[u8]) -> bool {
+    let fits = match verb {
+        LineVerb::Store(StoreVerb::Cas) => {
+            matches!(line, b"STORED" | b"EXISTS" | b"NOT_FOUND" | b"NOT_STORED")
+        }
+        LineVerb::Store(_) => matches!(line, b"STORED" | b"NOT_STORED"),
+        LineVerb::Increment | LineVerb::Decrement => line == b"NOT_FOUND" || digits(line).is_some(),
+        LineVerb::Touch => matches!(line, b"TOUCHED" | b"NOT_FOUND"),
+        LineVerb::Delete => matches!(line, b"DELETED" | b"NOT_FOUND"),
+        LineVerb::FlushAll => line == b"OK",
+    };
+    fits || reply::is_error(line)
+}
+
+/// The line can be the answer to such a command.
+fn answers_meta(verb: MetaVerb, line: &[u8]) -> bool {
+    let code = match line {
+        [first, second, b' ' | b'\r', ..] => &[*first, *second],
+        _ => return reply::is_error(line),
+    };
+    match verb {
+        MetaVerb::Get => matches!(code, b"VA" | b"HD" | b"EN"),
+        MetaVerb::Set => matches!(code, b"HD" | b"NS" | b"EX" | b"NF"),
+        MetaVerb::Delete => matches!(code, b"HD" | b"NF" | b"EX"),
+        MetaVerb::Arithmetic => matches!(code, b"HD" | b"VA" | b"NF" | b"NS" | b"EX"),
+        MetaVerb::Debug => matches!(code, b"ME" | b"EN"),
+        MetaVerb::Noop => false,
+    }
 }
 
 /// What a quiet meta command does not want to hear (1.6.18's proto_text.c).

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use crate::io::ConnId;
 use crate::protocol::compose;
 use crate::protocol::meta::{Meta, MetaVerb};
-use crate::protocol::text::{self, Request, Step, Store};
+use crate::protocol::text::{self, Keys, Request, Step, Store};
 
 use super::Proxy;
-use super::client::{Refused, Taken};
+use super::client::{Refused, Taken, Unlink};
 use super::fanout::Read;
 use super::link::{Expect, LineVerb, LinkProtocol, Target};
 use super::link_queue::Value;
@@ -37,7 +37,9 @@ impl Proxy {
             Step::Refused(refusal) => {
                 let refused = Refused {
                     answer: refusal.answer.to_vec(),
-                    unlink: refusal.unlink.map(Box::from),
+                    unlink: refusal
+                        .unlink
+                        .map(|key| Unlink { key: key.into(), base64: refusal.unlink_base64 }),
                     close: refusal.close,
                 };
                 self.refuse(conn, refusal.swallow, refused);
@@ -130,18 +132,30 @@ impl Proxy {
             _ => {}
         }
         let slot = self.reserve_slot(conn);
-        let backend = self.settings.placement.owner(meta.placement_key(&mut [0; 256]));
+        let mut room = [0; 256];
+        let key = meta.placement_key(&mut room);
+        let backend = self.settings.placement.owner(key);
+        // memcached gives a key back as it was first stored, which may be raw: a line end in it ends no line.
+        let raw_key = if meta.base64 && key.contains(&b'\n') { key } else { &[] };
         let read = meta.verb == MetaVerb::Get
             && !meta.returns_cas
             && !meta.compares_cas
             && self.settings.read_errors != ReadErrors::Error;
-        let mut echo = Vec::new();
+        let mut ring = raw_key.to_vec();
         if read {
-            compose::meta_echo(&mut echo, meta);
+            compose::meta_echo(&mut ring, meta);
         }
-        let expect = Expect::Meta { verb: meta.verb, quiet: meta.quiet, read };
+        let fenced = meta.quiet && is_told_by_backend(meta);
+        let expect = match fenced {
+            true => Expect::Fenced { verb: meta.verb },
+            false => Expect::Meta { verb: meta.verb, quiet: meta.quiet, read, raw_key: raw_key.len() as u8 },
+        };
         let moved_min = self.settings.limits.moved_min;
-        self.queue_or_fail(backend, LinkProtocol::Text, Target::Slot(conn, slot), expect, &echo, |out, _| {
+        self.queue_or_fail(backend, LinkProtocol::Text, Target::Slot(conn, slot), expect, &ring, |out, _| {
+            if fenced {
+                compose::meta_fenced(out, meta);
+                return Value::None;
+            }
             compose::meta_line(out, meta);
             if meta.verb == MetaVerb::Set { Value::line(meta.value, backing, moved_min) } else { Value::None }
         });
@@ -149,18 +163,38 @@ impl Proxy {
 
     /// A value was refused, and memcached would have removed what stood under its key: so its owner is told to,
     /// and the refusal is answered when it has.
-    pub(super) fn unlink_then_answer(&mut self, conn: ConnId, key: &[u8], answer: &[u8]) {
+    pub(super) fn unlink_then_answer(&mut self, conn: ConnId, unlink: &Unlink, answer: &[u8]) {
         if self.client(conn).is_some_and(|client| client.protocol == super::client::Protocol::Binary) {
-            return self.unlink_then_answer_binary(conn, key, answer);
+            return self.unlink_then_answer_binary(conn, &unlink.key, answer);
         }
         let slot = self.reserve_slot(conn);
-        let backend = self.settings.placement.owner(key);
-        let expect = Expect::Unlinked { quiet: answer.is_empty() };
-        self.queue_or_fail(backend, LinkProtocol::Text, Target::Slot(conn, slot), expect, &[], |out, _| {
-            compose::delete(out, key);
+        let meta = Meta {
+            verb: MetaVerb::Delete,
+            key: &unlink.key,
+            flags: b"b",
+            value: &[],
+            base64: unlink.base64,
+            quiet: false,
+            returns_cas: false,
+            compares_cas: false,
+            modifies: false,
+        };
+        let backend = self.settings.placement.owner(meta.placement_key(&mut [0; 256]));
+        let (target, expect) = (Target::Slot(conn, slot), Expect::Unlinked { quiet: answer.is_empty() });
+        self.queue_or_fail(backend, LinkProtocol::Text, target, expect, &[], |out, _| {
+            if unlink.base64 {
+                compose::meta_line(out, &meta)
+            } else {
+                compose::delete(out, &unlink.key)
+            }
             Value::None
         });
     }
+}
+
+/// An `ma` that creates its item answers `HD` as one that finds it does, but only the latter is silenced by `q`.
+fn is_told_by_backend(meta: &Meta<'_>) -> bool {
+    meta.verb == MetaVerb::Arithmetic && Keys::new(meta.flags).any(|flag| flag[0] == b'N')
 }
 
 /// The one text refusal that unlinks.

@@ -1,0 +1,163 @@
+//! Servers as child processes: memcached and the proxy, on free loopback ports, killed when dropped.
+
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::client::Client;
+use super::inbox::PATIENCE;
+
+/// Ports that the kernel does not hand out by itself on a default Linux, so that no client's own port is
+/// in the way.
+const PORT_FIRST: u16 = 20_000;
+const PORT_COUNT: u16 = 12_000;
+
+/// How often a server is started anew because its port was taken in the meantime.
+const START_ATTEMPTS: usize = 8;
+
+/// A child process that listens.
+pub(crate) struct Server {
+    child: Child,
+    name: String,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    errors: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Server {
+    /// A fresh memcached with 64 MiB and one thread.
+    pub(crate) fn memcached() -> Self {
+        Server::memcached_with(&["-m", "64"])
+    }
+
+    /// A fresh memcached with one thread and these arguments.
+    pub(crate) fn memcached_with(arguments: &[&str]) -> Self {
+        Server::start("memcached", |port| {
+            let mut command = Command::new("memcached");
+            command.args(["-u", "nobody", "-l", "127.0.0.1", "-U", "0", "-t", "1"]);
+            command.args(arguments).arg("-p").arg(port.to_string());
+            command
+        })
+    }
+
+    /// The proxy in front of `backends`, a list as `--backends` takes it, with further arguments.
+    pub(crate) fn mcproxy(backends: &str, arguments: &[&str]) -> Self {
+        Server::start("mcproxy", |port| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_mcproxy"));
+            command.arg("--listen").arg(format!("127.0.0.1:{port}"));
+            command.arg("--backends").arg(backends).args(arguments);
+            command
+        })
+    }
+
+    /// Waits until each worker of a proxy says the version of the memcacheds behind it. Before a link has
+    /// asked for it, a worker says the oldest that the proxy supports.
+    pub(crate) fn learn_version(&self) {
+        const IN_A_ROW: usize = 8;
+        let give_up = Instant::now() + PATIENCE;
+        let mut known = 0;
+        while known < IN_A_ROW {
+            assert!(Instant::now() < give_up, "no version of the backends: {}", self.errors());
+            let client = Client::connect(self.address);
+            client.send(b"version\r\n");
+            let line = client.expect_line("VERSION ").unwrap_or_else(|problem| panic!("{problem}"));
+            known = if line == b"VERSION 1.6.18\r\n" { known + 1 } else { 0 };
+        }
+    }
+
+    /// The process, for what a test does to it.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it wrote to stderr so far.
+    pub(crate) fn errors(&self) -> String {
+        String::from_utf8_lossy(&self.errors.lock().expect("no holder panicked")).into_owned()
+    }
+
+    fn start(name: &str, command: impl Fn(u16) -> Command) -> Self {
+        let mut last = String::new();
+        for _ in 0..START_ATTEMPTS {
+            let port = free_port();
+            match Server::start_once(name, command(port), port) {
+                Ok(server) => return server,
+                Err(error) => last = error,
+            }
+        }
+        panic!("{name} does not start: {last}");
+    }
+
+    fn start_once(name: &str, mut command: Command, port: u16) -> Result<Self, String> {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child =
+            command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}; run tests/install"));
+        let errors = Arc::new(Mutex::new(Vec::new()));
+        collect(child.stderr.take().expect("stderr is piped"), Arc::clone(&errors));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut server = Server { child, name: name.to_owned(), address, errors };
+        match server.wait_until_it_listens() {
+            Ok(()) => Ok(server),
+            Err(error) => Err(format!("{command:?}: {error}; stderr: {}", server.errors())),
+        }
+    }
+
+    fn wait_until_it_listens(&mut self) -> Result<(), String> {
+        let give_up = Instant::now() + PATIENCE;
+        while Instant::now() < give_up {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(format!("it ended: {status}"));
+            }
+            if TcpStream::connect_timeout(&self.address, PATIENCE).is_ok() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Err(format!("nothing listens on {}", self.address))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let errors = self.errors();
+            let start = errors.ceil_char_boundary(errors.len().saturating_sub(4000));
+            eprintln!("stderr of {} ({}): {}", self.name, self.address, &errors[start..]);
+        }
+    }
+}
+
+/// The list of `--backends` for servers named s0, s1, ...: the names decide where keys live, so with names
+/// of our own a key lives on the same server in every run, whatever ports are free.
+pub(crate) fn named_backends(addresses: &[SocketAddr]) -> String {
+    let named = addresses.iter().enumerate().map(|(index, address)| format!("{address}@s{index}"));
+    named.collect::<Vec<_>>().join(",")
+}
+
+/// A port on which nothing listened a moment ago, and that this process has not given out before.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = (std::process::id() as u16).wrapping_mul(97);
+    for _ in 0..PORT_COUNT {
+        let turn = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = PORT_FIRST + turn % PORT_COUNT;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port");
+}
+
+/// Keeps what a child writes to stderr.
+fn collect(mut stderr: impl Read + Send + 'static, errors: Arc<Mutex<Vec<u8>>>) {
+    std::thread::spawn(move || {
+        let mut piece = [0; 4096];
+        while let Ok(count @ 1..) = stderr.read(&mut piece) {
+            errors.lock().expect("no holder panicked").extend_from_slice(&piece[..count]);
+        }
+    });
+}
