@@ -43,7 +43,7 @@ const LONG_STREAMS: usize = 24;
 const SHORT_STREAMS: usize = 2;
 
 /// Rounds of each test; `MCPROXY_TEST_ROUNDS` overrides it.
-const ROUNDS: u64 = 6;
+const ROUNDS: u64 = 4;
 
 /// Memory for every memcached, so that none of them evicts what another keeps.
 const MEMORY: &[&str] = &["-m", "256"];

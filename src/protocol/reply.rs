@@ -81,10 +81,13 @@ pub fn value_key(frame: &[u8]) -> &[u8] {
     &rest[..rest.iter().position(|&byte| byte == b' ').unwrap_or(0)]
 }
 
-/// The answer to a meta command.
+/// The answer to a meta command. `raw_key` is the decoded key if it has a line end in it, else empty: memcached
+/// gives a key back as it was first stored, and a line end in there does not end the line.
 #[inline]
-pub fn meta(input: &[u8], limits: ReplyLimits) -> Frame {
-    let end = match line_end(input, limits) {
+pub fn meta(input: &[u8], raw_key: &[u8], limits: ReplyLimits) -> Frame {
+    let end =
+        if raw_key.is_empty() { line_end(input, limits) } else { line_end_behind(input, raw_key, limits) };
+    let end = match end {
         Ok(end) => end,
         Err(frame) => return frame,
     };
@@ -162,6 +165,29 @@ fn line_end(input: &[u8], limits: ReplyLimits) -> Result<usize, Frame> {
     }
 }
 
+/// Where the first line ends, if it may bear `raw_key` after its first ` k`, or after `ME `.
+fn line_end_behind(input: &[u8], raw_key: &[u8], limits: ReplyLimits) -> Result<usize, Frame> {
+    let first_end = input.iter().position(|&byte| byte == b'\n').unwrap_or(input.len());
+    let echo = match input.strip_prefix(b"ME ") {
+        Some(_) => Some(b"ME ".len()),
+        None => input[..first_end].windows(2).position(|pair| pair == b" k").map(|at| at + 2),
+    };
+    let Some(start) = echo else { return line_end(input, limits) };
+    let echoed = &input[start..];
+    if let Some(behind) = echoed.strip_prefix(raw_key) {
+        return match line_end(behind, limits) {
+            Err(Frame::Partial { total }) => {
+                Err(Frame::Partial { total: input.len() - behind.len() + total })
+            }
+            other => other.map(|end| input.len() - behind.len() + end),
+        };
+    }
+    if raw_key.starts_with(echoed) {
+        return Err(Frame::Partial { total: start + raw_key.len() + b"\r\n".len() });
+    }
+    line_end(input, limits)
+}
+
 #[inline]
 fn value_frame(input: &[u8], line: usize, length: usize, limits: ReplyLimits) -> Frame {
     if length > limits.value_max {
@@ -221,10 +247,31 @@ mod tests {
 
     #[test]
     fn meta_values_and_lines() {
-        assert_eq!(meta(b"VA 2 s2 t-1\r\nhi\r\n", LIMITS), Frame::Value { line: 13, total: 17 });
-        assert_eq!(meta(b"VA 0\r\n\r\n", LIMITS), Frame::Value { line: 6, total: 8 });
-        assert_eq!(meta(b"HD f30\r\nEN\r\n", LIMITS), Frame::Line { total: 8 });
-        assert_eq!(meta(b"VA x\r\n", LIMITS), Frame::Broken);
+        assert_eq!(meta(b"VA 2 s2 t-1\r\nhi\r\n", &[], LIMITS), Frame::Value { line: 13, total: 17 });
+        assert_eq!(meta(b"VA 0\r\n\r\n", &[], LIMITS), Frame::Value { line: 6, total: 8 });
+        assert_eq!(meta(b"HD f30\r\nEN\r\n", &[], LIMITS), Frame::Line { total: 8 });
+        assert_eq!(meta(b"VA x\r\n", &[], LIMITS), Frame::Broken);
+        assert_eq!(meta(b"VA\r\n", &[], LIMITS), Frame::Broken);
+    }
+
+    #[test]
+    fn a_line_end_in_a_key_ends_no_line() {
+        let key = b"a\r\nVALUE b 0 1\r\nx\r\nEND\r\n";
+        let line = [&b"VA 5 Oq k"[..], key, b" s5\r\n"].concat();
+        let whole = [&line[..], b"value\r\n"].concat();
+        assert_eq!(meta(&whole, key, LIMITS), Frame::Value { line: line.len(), total: whole.len() });
+        for cut in 0..whole.len() {
+            let frame = meta(&whole[..cut], key, LIMITS);
+            assert!(
+                matches!(frame, Frame::Partial { total } if total > cut && total <= whole.len()),
+                "{cut}: {frame:?}"
+            );
+        }
+        let debug = [&b"ME "[..], key, b" exp=-1\r\n"].concat();
+        assert_eq!(meta(&debug, key, LIMITS), Frame::Line { total: debug.len() });
+        let encoded = b"VA 2 kYQ== b\r\nhi\r\n";
+        assert_eq!(meta(encoded, key, LIMITS), Frame::Value { line: 14, total: 18 });
+        assert_eq!(meta(b"EN\r\n k", key, LIMITS), Frame::Line { total: 4 });
     }
 
     #[test]

@@ -17,9 +17,37 @@ pub(super) struct Broadcast {
     client: ConnId,
     slot: u32,
     waiting: usize,
-    /// The words of the first that did not say OK.
+    /// The words of those that did not say OK, and how many they are.
     failure: Option<Vec<u8>>,
+    failures: usize,
     form: Form,
+}
+
+/// Backends that one error names; of the others it says how many they are.
+const NAMED_MAX: usize = 8;
+
+impl Broadcast {
+    /// Adds a backend's words, `SERVER_ERROR backend NAME ...`, to the error.
+    fn fail(&mut self, words: &[u8]) {
+        self.failures += 1;
+        match &mut self.failure {
+            None => self.failure = Some(words.to_vec()),
+            Some(failure) if self.failures <= NAMED_MAX => {
+                failure.extend_from_slice(b", ");
+                failure.extend_from_slice(words.strip_prefix(b"SERVER_ERROR ").unwrap_or(words));
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// The error in words, if there is one.
+    fn error(&mut self) -> Option<Vec<u8>> {
+        let mut words = self.failure.take()?;
+        if self.failures > NAMED_MAX {
+            words.extend_from_slice(format!(", and {} more", self.failures - NAMED_MAX).as_bytes());
+        }
+        Some(words)
+    }
 }
 
 /// How its answer looks.
@@ -65,8 +93,8 @@ impl Proxy {
     pub(super) fn broadcast_answered(&mut self, id: (u32, u32), failure: Option<Vec<u8>>) {
         let Some(broadcast) = self.broadcasts.get_mut(id.0 as usize, id.1) else { return };
         broadcast.waiting -= 1;
-        if let Some(failure) = failure {
-            broadcast.failure.get_or_insert(failure);
+        if let Some(words) = failure {
+            broadcast.fail(&words);
         }
         if broadcast.waiting == 0
             && let Some(done) = self.broadcasts.remove(id.0 as usize, id.1)
@@ -79,14 +107,21 @@ impl Proxy {
         self.counters.cmd_flush += 1;
         let slot = self.reserve_slot(conn);
         let waiting = self.backends.len();
-        let (index, generation) =
-            self.broadcasts.insert(Broadcast { client: conn, slot, waiting, failure: None, form });
+        let (index, generation) = self.broadcasts.insert(Broadcast {
+            client: conn,
+            slot,
+            waiting,
+            failure: None,
+            failures: 0,
+            form,
+        });
         Target::Broadcast(index, generation)
     }
 
-    fn answer_broadcast(&mut self, done: Broadcast) {
-        let failed = done.failure.is_some();
-        let answer = match (done.form, done.failure) {
+    fn answer_broadcast(&mut self, mut done: Broadcast) {
+        let failure = done.error();
+        let failed = failure.is_some();
+        let answer = match (done.form, failure) {
             (Form::Text { noreply: true }, _) => {
                 self.counters.backend_errors_unheard += u64::from(failed);
                 Vec::new()

@@ -312,7 +312,9 @@ impl Proxy {
             client.ending = true;
             client.unread = Vec::new();
             let outbox = std::mem::take(&mut client.outbox);
+            let streams = client.slots.streams();
             outbox.recycle(&mut self.spare);
+            self.parked.extend(streams);
             self.actions.push_back(Action::Close(conn));
         }
     }

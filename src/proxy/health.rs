@@ -53,9 +53,10 @@ impl Proxy {
                 self.counters.backend_errors_as_misses += 1;
                 return b"END\r\n".to_vec();
             }
-            Expect::Meta { read: true, quiet, .. } => {
+            Expect::Meta { read: true, quiet, raw_key, .. } => {
                 self.counters.backend_errors_as_misses += 1;
-                return if quiet { Vec::new() } else { [b"EN", key, b"\r\n"].concat() };
+                let echo = &key[usize::from(raw_key)..];
+                return if quiet { Vec::new() } else { [b"EN", echo, b"\r\n"].concat() };
             }
             Expect::Line { quiet: true, .. } | Expect::Unlinked { quiet: true } => {
                 self.counters.backend_errors_unheard += 1;
@@ -74,15 +75,19 @@ impl Proxy {
 
     /// A backend has failed: at most once in each --timeout. Enough of them in a row, and it is down.
     pub(super) fn count_failure(&mut self, backend: usize, why: Why) {
-        if self.backends[backend].down.is_some() {
+        let (now, timeout) = (self.now, self.settings.timeout);
+        // A probe that fails is followed by the next; overdue requests are many, and say the same thing again.
+        if self.backends[backend].down.is_some() && why != Why::TimedOut {
             return self.schedule_probe(backend);
         }
-        let (now, timeout) = (self.now, self.settings.timeout);
         let state = &mut self.backends[backend];
         if state.last_failure.is_some_and(|last| now < last + timeout) {
             return;
         }
         state.last_failure = Some(now);
+        if state.down.is_some() {
+            return self.schedule_probe(backend);
+        }
         state.failures += 1;
         let failures = state.failures;
         let name = &self.settings.backends[backend].name;

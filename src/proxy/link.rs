@@ -172,8 +172,10 @@ pub(super) enum Expect {
         verb: MetaVerb,
         /// The expected answer is not wanted.
         quiet: bool,
-        /// A miss may stand in for it; the key ring holds what follows its `EN`.
+        /// A miss may stand in for it; the key ring ends with what follows its `EN`.
         read: bool,
+        /// Bytes of a key with a line end in it, that the key ring begins with: the answer may bear it as it is.
+        raw_key: u8,
     },
     /// The answer to a quiet meta command, if it has any, and to the `mn` behind it.
     Fenced {

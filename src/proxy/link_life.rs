@@ -71,6 +71,9 @@ impl Proxy {
         }
         link.state = LinkState::Standing;
         link.heard = now;
+        // What waited for the connect keeps its deadline, and deadlines in a pipeline do not go down.
+        let next = link.pipeline.get(1).map_or(Time::NEVER, |pending| pending.deadline);
+        let greeting_deadline = greeting_deadline.min(next);
         if let Some(first) = link.pipeline.front_mut()
             && first.target == Target::Greeting
         {
@@ -147,20 +150,15 @@ impl Proxy {
         let Some(link) = self.link(conn) else { return };
         let (backend, protocol, was_opening) = (link.backend, link.protocol, link.is_opening());
         let written = link.first_unwritten();
-        let mut lost: Vec<(Pending, Vec<u8>)> = Vec::with_capacity(written);
-        for _ in 0..written {
-            lost.push(pop_front(link));
-        }
+        let mut lost = take_written(link, written, why);
         let rest = take_unwritten(link);
         self.shut_link(conn);
         *self.backends[backend].link(protocol) = None;
         if was_opening || !lost.is_empty() {
             self.count_failure(backend, why);
         }
-        for (pending, key) in lost {
-            self.fail(backend, pending.target, pending.expect, &key, why);
-        }
-        self.requeue(backend, protocol, rest, was_opening.then_some(why));
+        lost.extend(self.requeue(backend, protocol, rest, was_opening.then_some(why)));
+        self.fail_all(backend, lost);
     }
 
     /// Nothing has been read from a link for too long: our sending side is shut down, what still comes is thrown
@@ -170,7 +168,7 @@ impl Proxy {
         let Some(link) = self.link(conn) else { return };
         let (backend, protocol) = (link.backend, link.protocol);
         let written = link.first_unwritten();
-        let lost: Vec<(Pending, Vec<u8>)> = (0..written).map(|_| pop_front(link)).collect();
+        let mut lost = take_written(link, written, Why::TimedOut);
         let rest = take_unwritten(link);
         link.state = LinkState::Retired;
         link.marks = 0;
@@ -184,10 +182,8 @@ impl Proxy {
             self.end_retired(oldest);
         }
         self.count_failure(backend, Why::TimedOut);
-        for (pending, key) in lost {
-            self.fail(backend, pending.target, pending.expect, &key, Why::TimedOut);
-        }
-        self.requeue(backend, protocol, rest, None);
+        lost.extend(self.requeue(backend, protocol, rest, None));
+        self.fail_all(backend, lost);
     }
 
     pub(super) fn end_retired(&mut self, conn: ConnId) {
@@ -214,29 +210,46 @@ impl Proxy {
         }
     }
 
-    /// What was never written on a link goes out on a fresh one; or is answered with `why`, or because the
-    /// backend is down.
-    fn requeue(&mut self, backend: usize, protocol: LinkProtocol, mut rest: Unwritten, why: Option<Why>) {
-        let why = why.or(self.backends[backend].down.map(|_| Why::Down));
-        if let Some(why) = why {
+    /// What was never written on a link goes out on a fresh one; or is given back as failed, with `why` or because
+    /// the backend is down.
+    fn requeue(
+        &mut self,
+        backend: usize,
+        protocol: LinkProtocol,
+        mut rest: Unwritten,
+        why: Option<Why>,
+    ) -> Vec<FailedRequest> {
+        let mut failed = Vec::new();
+        if let Some(why) = why.or(self.backends[backend].down.map(|_| Why::Down)) {
             while let Some(pending) = rest.pipeline.pop_front() {
                 let key = rest.keys.front(pending.key_bytes as usize).to_vec();
                 rest.keys.pop(key.len());
-                self.fail(backend, pending.target, pending.expect, &key, why);
+                failed.push((pending, key, why));
             }
         }
         if rest.pipeline.is_empty() {
-            return rest.outbox.recycle(&mut self.spare);
+            rest.outbox.recycle(&mut self.spare);
+        } else {
+            self.counters.requeued += rest.pipeline.len() as u64;
+            let conn = self.open_link(backend, protocol);
+            self.adopt(conn, rest);
         }
-        self.counters.requeued += rest.pipeline.len() as u64;
-        let conn = self.open_link(backend, protocol);
-        self.adopt(conn, rest);
+        failed
+    }
+
+    /// Answers requests that have failed. That comes last: it makes clients go on, and what they ask next must
+    /// find the backend's links in order.
+    fn fail_all(&mut self, backend: usize, failed: Vec<FailedRequest>) {
+        for (pending, key, why) in failed {
+            self.fail(backend, pending.target, pending.expect, &key, why);
+        }
     }
 
     /// Puts what another link never wrote behind the greeting of a new one.
     fn adopt(&mut self, conn: ConnId, rest: Unwritten) {
         let Some(link) = self.links.get_mut(conn.index(), conn.generation()) else { return };
         let offset = link.queued;
+        let deadline = rest.pipeline.front().map_or(Time::NEVER, |pending| pending.deadline);
         link.queued += rest.outbox.len() as u64;
         link.pipeline.extend(
             rest.pipeline.into_iter().map(|pending| Pending { start: pending.start + offset, ..pending }),
@@ -244,6 +257,7 @@ impl Proxy {
         link.keys = rest.keys;
         link.next_opaque = link.next_opaque.max(rest.next_opaque);
         link.outbox.append(rest.outbox, &mut self.spare);
+        self.wake_at(deadline);
     }
 
     fn connect_link(&mut self, conn: ConnId, address: usize) {
@@ -299,12 +313,18 @@ impl Proxy {
     }
 }
 
-/// Takes the first entry out of a link's pipeline, with its key.
-pub(super) fn pop_front(link: &mut Link) -> (Pending, Vec<u8>) {
-    let pending = link.pipeline.pop_front().expect("an entry to take");
-    let key = link.keys.front(pending.key_bytes as usize).to_vec();
-    link.keys.pop(key.len());
-    (pending, key)
+/// A request, its key, and why it has failed.
+type FailedRequest = (Pending, Vec<u8>, Why);
+
+/// Takes the first `count` entries out of a link's pipeline, with their keys.
+fn take_written(link: &mut Link, count: usize, why: Why) -> Vec<FailedRequest> {
+    let mut taken = Vec::with_capacity(count);
+    for pending in link.pipeline.drain(..count) {
+        let key = link.keys.front(pending.key_bytes as usize).to_vec();
+        link.keys.pop(key.len());
+        taken.push((pending, key, why));
+    }
+    taken
 }
 
 /// What a link has queued and never handed to the driver, its greeting left out. The pipeline's entries start

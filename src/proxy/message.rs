@@ -24,6 +24,8 @@ pub enum Message {
         /// What it has to report.
         report: Box<Report>,
     },
+    /// Begin counting anew.
+    ResetCounters,
     /// A backend has said which version it runs.
     Version {
         /// Which, by its place in the configuration.

@@ -248,6 +248,7 @@ impl Handler for Proxy {
                 self.actions.push_back(Action::Tell { worker, message });
             }
             Message::Counters { worker, ticket, report } => self.take_report(worker, ticket, *report),
+            Message::ResetCounters => self.reset_counters(),
             Message::Version { backend, version } => self.backends[backend].version = Some(version),
             Message::Drain(timeout) => self.drain(timeout),
         }

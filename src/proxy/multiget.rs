@@ -152,6 +152,10 @@ impl Proxy {
             fanout.held.clear();
             return self.put_or_end(id, fanout, |fanout| fanout.read.writes() && !fanout.is_last_window());
         }
+        if fanout.refusal.is_some() {
+            // The refusal takes the place of all values, so there is nothing to stream.
+            fanout.held.clear();
+        }
         if !fanout.streaming {
             if let Some(failure) = failure {
                 self.counters.backend_errors += 1;
@@ -184,17 +188,16 @@ impl Proxy {
         let Some(mut fanout) = self.take_fanout(id) else { return };
         let (conn, slot) = (fanout.client, fanout.slot);
         let room = self.settings.limits.client_unread_max;
-        let Some(client) =
-            self.clients.get_mut(conn.index(), conn.generation()).filter(|client| !client.closed)
-        else {
-            self.fanouts.remove(id.0 as usize, id.1);
-            return;
-        };
+        let there = self.clients.get_mut(conn.index(), conn.generation()).filter(|client| !client.closed);
+        let Some(client) = there else { return self.stream_to_nobody(id, fanout) };
         if !fanout.parked || client.slots.first() != First::Streaming(id) {
             return self.put_fanout(id, fanout);
         }
-        client.outbox.push(Bytes::from(std::mem::take(&mut fanout.held)));
-        let has_room = client.owed_bytes() < room;
+        if !fanout.held.is_empty() {
+            client.outbox.push(Bytes::from(std::mem::take(&mut fanout.held)));
+        }
+        // What waits in later slots can't go out before this does, so it does not count here.
+        let has_room = client.outbox.len() + client.sending < room;
         if fanout.broken {
             client.cut = true;
             client.ending = true;
@@ -211,6 +214,19 @@ impl Proxy {
             }
         }
         self.touch_client(conn);
+    }
+
+    /// The client of a parked answer is gone: nothing of it is kept, but what a gat touches was asked for.
+    fn stream_to_nobody(&mut self, id: FanoutId, mut fanout: Box<Fanout>) {
+        fanout.held.clear();
+        if !std::mem::take(&mut fanout.parked) {
+            self.put_fanout(id, fanout);
+        } else if fanout.read.writes() && !fanout.is_last_window() {
+            self.put_fanout(id, fanout);
+            self.ask_windows(id);
+        } else {
+            self.fanouts.remove(id.0 as usize, id.1);
+        }
     }
 
     /// The whole answer is there.

@@ -55,7 +55,7 @@ impl Proxy {
         match word {
             b"" => self.ask_counters(conn, Form::Text),
             b"reset" => {
-                self.reset_counters();
+                self.reset_all_counters();
                 self.answer_now(conn, b"RESET\r\n");
             }
             b"settings" => {
@@ -75,7 +75,7 @@ impl Proxy {
         match request.key {
             b"" => self.ask_counters(conn, form),
             b"reset" => {
-                self.reset_counters();
+                self.reset_all_counters();
                 self.answer_now(conn, &listing(form, &[]));
             }
             b"settings" => {
@@ -146,7 +146,15 @@ impl Proxy {
         known.reduce(lower_version).unwrap_or(OLDEST_VERSION)
     }
 
-    fn reset_counters(&mut self) {
+    fn reset_all_counters(&mut self) {
+        self.reset_counters();
+        for worker in (0..self.settings.workers).filter(|&worker| worker != self.worker) {
+            self.actions.push_back(Action::Tell { worker, message: Message::ResetCounters });
+        }
+    }
+
+    /// Begins counting anew; what is connected stays connected.
+    pub(super) fn reset_counters(&mut self) {
         let (current, total) = (self.counters.curr_connections, self.counters.total_connections);
         self.counters =
             Counters { curr_connections: current, total_connections: total, ..Counters::default() };

@@ -105,7 +105,9 @@ impl Proxy {
                 Frame::Line { total } => self.take_line(conn, pending, verb, quiet, &input[..total]),
                 other => unfinished(other),
             },
-            Expect::Meta { verb, quiet, .. } => self.take_meta(conn, pending, verb, quiet, input, backing),
+            Expect::Meta { verb, quiet, raw_key, .. } => {
+                self.take_meta(conn, pending, (verb, quiet), usize::from(raw_key), input, backing)
+            }
             Expect::Fenced { verb } => self.take_fenced(conn, pending, verb, input),
             Expect::Unlinked { quiet } => match reply::line(input, self.reply_limits) {
                 Frame::Line { total } => self.take_unlinked(conn, pending, quiet, &input[..total]),
@@ -265,12 +267,14 @@ impl Proxy {
         &mut self,
         conn: ConnId,
         pending: Pending,
-        verb: MetaVerb,
-        quiet: bool,
+        (verb, quiet): (MetaVerb, bool),
+        raw_key: usize,
         input: &[u8],
         backing: Option<&Bytes>,
     ) -> Reply {
-        let total = match reply::meta(input, self.reply_limits) {
+        let Some(link) = self.links.get(conn.index(), conn.generation()) else { return Reply::Broken };
+        let raw_key = link.keys.front(raw_key);
+        let total = match reply::meta(input, raw_key, self.reply_limits) {
             Frame::Value { total, .. } | Frame::Line { total } => total,
             other => return unfinished(other),
         };
@@ -296,7 +300,7 @@ impl Proxy {
     /// A quiet command's answer, if the backend has given one, and the fence behind it.
     fn take_fenced(&mut self, conn: ConnId, pending: Pending, verb: MetaVerb, input: &[u8]) -> Reply {
         const FENCE: &[u8] = b"MN\r\n";
-        let answer = match reply::meta(input, self.reply_limits) {
+        let answer = match reply::meta(input, &[], self.reply_limits) {
             Frame::Line { total } if input[..total] == *FENCE => 0,
             Frame::Value { total, .. } | Frame::Line { total } if answers_meta(verb, input) => total,
             Frame::Value { .. } | Frame::Line { .. } => return Reply::Broken,

@@ -125,6 +125,15 @@ impl Slots {
         self.ring[index] = Slot::Streaming(fanout);
     }
 
+    /// Reads that are answered piece by piece.
+    pub(super) fn streams(&self) -> Vec<FanoutId> {
+        let stream = |slot: &Slot| match slot {
+            Slot::Streaming(fanout) => Some(*fanout),
+            _ => None,
+        };
+        self.ring.iter().filter_map(stream).collect()
+    }
+
     /// What the first place holds.
     pub(super) fn first(&self) -> First {
         match self.ring.front() {

@@ -132,22 +132,26 @@ impl Proxy {
             _ => {}
         }
         let slot = self.reserve_slot(conn);
-        let backend = self.settings.placement.owner(meta.placement_key(&mut [0; 256]));
+        let mut room = [0; 256];
+        let key = meta.placement_key(&mut room);
+        let backend = self.settings.placement.owner(key);
+        // memcached gives a key back as it was first stored, which may be raw: a line end in it ends no line.
+        let raw_key = if meta.base64 && key.contains(&b'\n') { key } else { &[] };
         let read = meta.verb == MetaVerb::Get
             && !meta.returns_cas
             && !meta.compares_cas
             && self.settings.read_errors != ReadErrors::Error;
-        let mut echo = Vec::new();
+        let mut ring = raw_key.to_vec();
         if read {
-            compose::meta_echo(&mut echo, meta);
+            compose::meta_echo(&mut ring, meta);
         }
         let fenced = meta.quiet && is_told_by_backend(meta);
         let expect = match fenced {
             true => Expect::Fenced { verb: meta.verb },
-            false => Expect::Meta { verb: meta.verb, quiet: meta.quiet, read },
+            false => Expect::Meta { verb: meta.verb, quiet: meta.quiet, read, raw_key: raw_key.len() as u8 },
         };
         let moved_min = self.settings.limits.moved_min;
-        self.queue_or_fail(backend, LinkProtocol::Text, Target::Slot(conn, slot), expect, &echo, |out, _| {
+        self.queue_or_fail(backend, LinkProtocol::Text, Target::Slot(conn, slot), expect, &ring, |out, _| {
             if fenced {
                 compose::meta_fenced(out, meta);
                 return Value::None;

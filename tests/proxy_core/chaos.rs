@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mcproxy::io::{ConnId, Failure};
+use mcproxy::io::{ConnId, Failure, Handler};
 use mcproxy::proxy::message::Message;
 use mcproxy::proxy::settings::{ReadErrors, Settings};
 
@@ -31,6 +31,26 @@ struct Chaos {
     keys: Vec<String>,
     /// What is done in this tick is not settled yet.
     open_tick: bool,
+    spoil: Spoil,
+    /// Clients whose answer was cut.
+    cuts: u64,
+}
+
+/// What a canary does to the run, to see that it is found out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Spoil {
+    #[default]
+    Nothing,
+    /// A backend's answers bear values of other keys.
+    WrongValues,
+    /// A client does not get the first bytes of an answer.
+    LostBytes,
+    /// A client gets an answer twice.
+    DoubledAnswer,
+    /// What a link was written comes twice.
+    DoubledWrite,
+    /// A client that asked for nothing bad is closed.
+    Closed,
 }
 
 impl Chaos {
@@ -48,7 +68,18 @@ impl Chaos {
             writes: Writes::default(),
             keys,
             open_tick: false,
+            spoil: Spoil::Nothing,
+            cuts: 0,
         }
+    }
+
+    /// All of a run: chaos, then calm, then nothing is left.
+    fn run(&mut self) {
+        for _ in 0..EVENTS {
+            self.event();
+        }
+        self.calm_down();
+        self.check_writes();
     }
 
     /// One random event. Links have their events before clients, as drivers promise.
@@ -81,7 +112,8 @@ impl Chaos {
         let ends: Vec<(u64, Option<usize>)> =
             self.rig.ends.iter().map(|(&bits, end)| (bits, end.to.map(|to| to.0))).collect();
         for (bits, backend) in ends {
-            let bytes = self.rig.got_bytes(ConnId::from_bits(bits));
+            let mut bytes = self.rig.got_bytes(ConnId::from_bits(bits));
+            self.spoil(&mut bytes, backend.is_some());
             if let Some(backend) = backend {
                 let side = &mut self.sides.entry(bits).or_insert_with(|| (backend, Side::default())).1;
                 side.inbox.extend(bytes);
@@ -97,12 +129,24 @@ impl Chaos {
             } else if let Some(place) = self.users.iter().position(|user| user.conn == conn) {
                 let mut user = self.users.swap_remove(place);
                 user.hear(&bytes, &mut self.writes);
-                user.closed();
+                self.cuts += u64::from(user.closed());
             }
         }
         for backend in 0..3 {
             let links = self.rig.links(backend);
             assert!(links.len() <= 2, "one link for each protocol: {links:?}");
+        }
+    }
+
+    fn spoil(&mut self, bytes: &mut Vec<u8>, of_link: bool) {
+        if bytes.len() < 10 || self.spoil == Spoil::Nothing || !self.dice.once_in(3) {
+            return;
+        }
+        match self.spoil {
+            Spoil::LostBytes if !of_link => drop(bytes.drain(..1)),
+            Spoil::DoubledAnswer if !of_link => bytes.extend_from_within(..),
+            Spoil::DoubledWrite if of_link && bytes.starts_with(b"set ") => bytes.extend_from_within(..),
+            _ => {}
         }
     }
 
@@ -228,10 +272,9 @@ impl Chaos {
     /// A backend says something that nobody asked for.
     fn desync(&mut self) {
         let Some(conn) = self.some_link() else { return };
-        let junk: &[u8] = self.dice.pick(&[&b"\n"[..], b"\0", b"VALUE x 0 1\r\ny\r\nEND\r\n", b"\x81\xff"]);
         let side = self.sides.get_mut(&conn.to_bits());
         if side.is_some_and(|side| side.1.outbox.is_empty() && side.1.inbox.is_empty()) {
-            self.rig.hand(conn, junk);
+            self.rig.hand(conn, b"\n");
             self.open_tick = true;
         }
     }
@@ -254,6 +297,7 @@ impl Chaos {
                 }
             }
             2 if !self.users[place].ending => self.users[place].quit(),
+            _ if self.spoil == Spoil::Closed => self.rig.proxy.handle_eof(self.users[place].conn),
             _ => {}
         }
     }
@@ -273,6 +317,7 @@ impl Chaos {
     /// Everybody is well: whatever is outstanding comes to an end.
     fn calm_down(&mut self) {
         self.servers.iter_mut().for_each(|server| server.mood = Mood::Well);
+        self.users.iter_mut().for_each(User::fence);
         for _ in 0..2000 {
             for end in 0..self.users.len() {
                 let user = &mut self.users[end];
@@ -338,7 +383,7 @@ fn variants() -> [Arc<Settings>; 3] {
     [ReadErrors::Error, ReadErrors::Miss, ReadErrors::MissAll].map(|read_errors| {
         settings(|settings| {
             settings.read_errors = read_errors;
-            settings.workers = 1;
+            settings.workers = 2;
             settings.backends[2].by_name = true;
             let limits = &mut settings.limits;
             limits.client_requests_max = 12;
@@ -364,18 +409,61 @@ impl Drop for Repeat {
     }
 }
 
+/// Counters that must have moved, or the chaos was none.
+const REACHED: [&str; 10] = [
+    "timeouts",
+    "late_replies",
+    "desyncs",
+    "retired_links",
+    "requeued",
+    "paused_reads",
+    "backend_errors",
+    "backend_errors_as_misses",
+    "backend_errors_unheard",
+    "get_hits",
+];
+
 #[test]
 fn chaos() {
     let variants = variants();
     let only: Option<u64> = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
+    let (mut reached, mut cuts) = ([0; REACHED.len()], 0);
     for seed in only.map_or(0..SEEDS, |seed| seed..seed + 1) {
         let _repeat = Repeat(seed);
         let mut chaos = Chaos::new(variants[(seed % 3) as usize].clone(), seed);
-        for _ in 0..EVENTS {
-            chaos.event();
+        chaos.run();
+        let counters = chaos.rig.counters();
+        for (sum, name) in reached.iter_mut().zip(REACHED) {
+            *sum += counters[name];
         }
-        chaos.calm_down();
-        chaos.check_writes();
+        cuts += chaos.cuts;
         chaos.end();
+    }
+    let unreached: Vec<&str> =
+        REACHED.into_iter().zip(reached).filter(|row| row.1 == 0).map(|row| row.0).collect();
+    assert!(
+        only.is_some() || (unreached.is_empty() && cuts > 0),
+        "never reached: {unreached:?}, {cuts} cuts"
+    );
+}
+
+/// Each of these must be found out by one of some seeds.
+#[test]
+fn canaries_are_found_out() {
+    let variants = variants();
+    let spoils =
+        [Spoil::WrongValues, Spoil::LostBytes, Spoil::DoubledAnswer, Spoil::DoubledWrite, Spoil::Closed];
+    for spoil in spoils {
+        let found_out = |seed| {
+            let settings = variants[0].clone();
+            let run = move || {
+                let mut chaos = Chaos::new(settings, seed);
+                chaos.spoil = spoil;
+                chaos.servers.iter_mut().for_each(|server| server.lying = spoil == Spoil::WrongValues);
+                chaos.run();
+            };
+            std::panic::catch_unwind(run).is_err()
+        };
+        assert!((0..20).any(found_out), "{spoil:?} was not found out");
     }
 }

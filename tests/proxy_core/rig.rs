@@ -348,6 +348,15 @@ impl Rig {
         panic!("the core always has something to do");
     }
 
+    /// What the worker reports of itself, by the counters' names.
+    pub(super) fn counters(&mut self) -> BTreeMap<&'static str, u64> {
+        self.tell(Message::CountersWanted { worker: 9, ticket: 0 });
+        let Some((9, Message::Counters { report, .. })) = self.told.pop() else { panic!("no report") };
+        let mut counters = BTreeMap::new();
+        report.counters.each(|name, value| assert!(counters.insert(name, value).is_none()));
+        counters
+    }
+
     /// A value of the counters, as `stats` shows it.
     pub(super) fn stat(&mut self, name: &str) -> String {
         let client = self.client();

@@ -14,6 +14,8 @@ pub(super) struct Server {
     pub(super) seen: BTreeSet<u64>,
     /// How it behaves now.
     pub(super) mood: Mood,
+    /// It gives every key the value that was stored last.
+    pub(super) lying: bool,
 }
 
 /// How a backend behaves.
@@ -85,7 +87,7 @@ impl Server {
             ["mg", key, "v", "k"] => {
                 answer = match self.items.get(key) {
                     Some(value) => format!("VA {} k{key}\r\n{value}\r\n", value.len()),
-                    None => "EN\r\n".to_string(),
+                    None => format!("EN k{key}\r\n"),
                 };
             }
             _ => panic!("nobody asked for this: {}", show(inbox)),
@@ -129,6 +131,9 @@ impl Server {
         let (owner, number) = read_value(&value).expect("a value of a user");
         assert_eq!(owner, key, "a value goes to its own key");
         assert!(self.seen.insert(number), "write {number} came twice");
+        if self.lying {
+            self.items.values_mut().for_each(|item| item.clone_from(&value));
+        }
         self.items.insert(key.to_string(), value);
     }
 }

@@ -92,9 +92,26 @@ impl User {
         }
     }
 
-    /// It has all its answers.
+    /// It has all its answers, and has not asked for its end.
     pub(super) fn is_content(&self) -> bool {
-        self.asked.is_empty() && self.outgoing.is_empty() && self.incoming.is_empty()
+        let settled = self.asked.is_empty() && self.outgoing.is_empty() && self.incoming.is_empty();
+        settled && !self.ending
+    }
+
+    /// Asks for something that is answered whatever happens, and so says that all before it has been.
+    pub(super) fn fence(&mut self) {
+        if self.ending {
+            return;
+        }
+        if self.binary {
+            let (opcode, opaque) = (opcode::NOOP, self.next_opaque);
+            self.next_opaque += 1;
+            self.outgoing.extend(Packet::request(opcode).opaque(opaque).bytes());
+            self.asked.push_back(Asked::Binary { opcode, opaque, key: String::new(), number: 0 });
+        } else {
+            self.outgoing.extend_from_slice(b"mn\r\n");
+            self.asked.push_back(Asked::Line("MN\r\n"));
+        }
     }
 
     /// What it waits for, for a failure's text.
@@ -193,17 +210,19 @@ impl User {
         }
     }
 
-    /// The proxy has closed the connection: fine if it was asked to, or behind whole values of a cut answer.
-    pub(super) fn closed(&mut self) {
+    /// The proxy has closed the connection: fine if it was asked to, or behind whole values of a cut answer;
+    /// then true.
+    pub(super) fn closed(&self) -> bool {
         let quiet = |asked: &Asked| matches!(asked, Asked::Binary { opcode, .. } if is_quiet(*opcode));
         if self.ending && self.incoming.is_empty() && self.asked.iter().all(quiet) {
-            return;
+            return false;
         }
         let Some(Asked::Get(keys)) = self.asked.front() else {
             panic!("closed for no reason: {}", self.waits_for());
         };
         let (read, _) = read_values(&self.incoming, keys);
         assert!(keys.len() > 1 && read == self.incoming.len(), "cut inside of a value: {}", self.waits_for());
+        true
     }
 
     fn read(&self, asked: &Asked, writes: &mut Writes) -> Read {
@@ -233,7 +252,7 @@ impl User {
                 Read::Whole(total)
             }
             Asked::Meta { quiet: true, .. } if line == "MN\r\n" => Read::Silence,
-            Asked::Meta { quiet: false, .. } if line == "EN\r\n" => Read::Whole(line.len()),
+            Asked::Meta { key, quiet: false } if line == format!("EN k{key}\r\n") => Read::Whole(line.len()),
             Asked::Set(number) => {
                 writes.answered(*number, line);
                 Read::Whole(line.len())

@@ -64,6 +64,11 @@ impl Rig {
         Client::connect(self.entry)
     }
 
+    /// Where the proxy listens.
+    pub(crate) fn entry(&self) -> SocketAddr {
+        self.entry
+    }
+
     /// The first backend, where there is but one.
     pub(crate) fn mock(&self) -> &Mock {
         &self.mocks[0]

@@ -1,5 +1,7 @@
 //! Several clients on one link: what one does must never be seen by another.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +9,7 @@ use crate::binary::take_frame;
 use crate::rig::{Rig, settle};
 use crate::support::binary::Frame;
 use crate::support::client::Client;
+use crate::support::inbox::PATIENCE;
 use crate::support::mock::{Manner, Served};
 use crate::support::report::same;
 
@@ -192,6 +195,77 @@ fn read_own_keys(client: &Client, reader: usize) -> Result<(), String> {
         client.expect(format!("{own}END\r\n{shared}{own}END\r\n").as_bytes())?;
     }
     Ok(())
+}
+
+/// A client that asks for much and reads nothing holds up neither the link nor anybody else; when it reads at
+/// last, all is there.
+#[test]
+fn a_client_that_does_not_read_stops_nobody() {
+    const ASKED: usize = 300;
+    const VALUE: usize = 100_000;
+    let rig = Rig::patient(vec![Manner { lines: Some(Arc::new(long_value)), ..Manner::default() }]);
+    let lazy = TcpStream::connect(rig.entry()).expect("the proxy listens");
+    lazy.set_read_timeout(Some(PATIENCE)).expect("read timeout");
+    let asking = lazy.try_clone().expect("second handle");
+    // Once enough is unread the proxy reads no more either, so the questions need a thread of their own.
+    let asker = std::thread::spawn(move || {
+        (0..ASKED).try_for_each(|_| (&asking).write_all(b"get long\r\n")).expect("all questions are taken")
+    });
+    let other = rig.client();
+    for _ in 0..50 {
+        other.send(b"touch a 0\r\n");
+        settle(&rig, "beside a client that does not read", other.expect(b"TOUCHED\r\n"));
+    }
+    let answer = format!("VALUE long 0 {VALUE}\r\n{}\r\nEND\r\n", "l".repeat(VALUE));
+    let mut got = vec![0; answer.len()];
+    for turn in 0..ASKED {
+        (&lazy).read_exact(&mut got).unwrap_or_else(|error| panic!("answer {turn}: {error}"));
+        settle(&rig, "read at last", same("answer", answer.as_bytes(), &got));
+    }
+    asker.join().expect("the asker does not panic");
+}
+
+fn long_value(line: &[u8]) -> Served {
+    match line {
+        b"get long" => {
+            Served::Answer(format!("VALUE long 0 100000\r\n{}\r\nEND\r\n", "l".repeat(100_000)).into_bytes())
+        }
+        _ => Served::Answer(b"TOUCHED\r\n".to_vec()),
+    }
+}
+
+/// More requests in one go than may be under way for one client: none is lost, all keep their order.
+#[test]
+fn a_flood_of_requests_is_answered_in_order() {
+    let rig = Rig::patient(vec![Manner { lines: Some(Arc::new(key_as_value)), ..Manner::default() }; 2]);
+    let client = rig.client();
+    let (mut requests, mut answers) = (String::new(), String::new());
+    for number in 0..20_000 {
+        let key = format!("key{number}");
+        requests += &format!("get {key}\r\n");
+        answers += &format!("VALUE {key} 0 {}\r\n{key}\r\nEND\r\n", key.len());
+    }
+    client.send(requests.as_bytes());
+    settle(&rig, "flood", client.expect(answers.as_bytes()));
+}
+
+/// A value that is too large is refused here, and the item that it was to replace is removed, as memcached does;
+/// for the commands that do not replace, nothing is removed.
+#[test]
+fn a_value_too_large_removes_what_it_would_replace() {
+    const REFUSED: &[u8] = b"SERVER_ERROR object too large for cache\r\n";
+    check("too large", |rig| {
+        let client = rig.client();
+        let value = [vec![b'x'; (1 << 20) + 1], b"\r\n".to_vec()].concat();
+        client.send(&[b"set a 0 0 1048577\r\n", &value[..]].concat());
+        rig.mock().expect(b"delete a\r\n")?.send(b"DELETED\r\n");
+        client.expect(REFUSED)?;
+        client.send(&[b"set a 0 0 1048577 noreply\r\n", &value[..]].concat());
+        rig.mock().expect(b"delete a\r\n")?.send(b"NOT_FOUND\r\n");
+        client.send(&[b"add a 0 0 1048577\r\n", &value[..], b"mn\r\n"].concat());
+        client.expect(REFUSED)?;
+        client.expect(b"MN\r\n")
+    });
 }
 
 /// A backend on which each key's value is its own name.
