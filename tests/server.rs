@@ -24,6 +24,8 @@ mod flush;
 mod large;
 #[path = "server/listeners.rs"]
 mod listeners;
+#[path = "server/one_worker.rs"]
+mod one_worker;
 #[path = "server/own_answers.rs"]
 mod own_answers;
 #[path = "server/reads.rs"]

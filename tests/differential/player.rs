@@ -140,15 +140,14 @@ impl Transcript {
             let got = self.normal.get(index).unwrap_or(&nothing);
             let same_end = index + 1 < reference.normal.len() || self.ended == reference.ended;
             let Some(text) = difference(expected, got).or((!same_end).then(String::new)) else { continue };
-            let sent = escape(self.sent.get(index).unwrap_or(&nothing));
+            let bytes = self.sent.get(index).unwrap_or(&nothing);
+            let (sent, kept) = (escape(bytes), keep_segment(bytes));
             let trouble = self.trouble.as_deref().unwrap_or_default();
             let ends = format!("{:?}, expected {:?}", self.ended, reference.ended);
-            let kept = keep_segment(self.sent.get(index).unwrap_or(&nothing));
+            let (expected, got) = (escape(expected), escape(got));
             return Some(format!(
-                "segment {index} (its bytes: {kept}): {trouble}\n{text}\n  ended by the server: {ends}\n  sent: {sent}\n  \
-                 expected: {}\n  got:      {}",
-                escape(expected),
-                escape(got)
+                "segment {index} (its bytes: {kept}): {trouble}\n{text}\n  ended by the server: {ends}\n  \
+                 sent: {sent}\n  expected: {expected}\n  got:      {got}"
             ));
         }
         None

@@ -373,11 +373,12 @@ fn bad(random: &mut Random, keys: &Keys) -> Request {
     Request::plain(bytes)
 }
 
-/// Words of the protocol in any order. No number, also not cut to 32 bits as memcached does for `ms`, makes a value longer than nothing, or an expiry short; the
-/// arithmetic commands are left out, for the reason that [`WRONG`] has.
+/// Words of the protocol in any order. No number makes a value longer than nothing (not even when it is cut to
+/// 32 bits, as memcached does for `ms`), or an expiry short. The arithmetic commands are left out, for the
+/// reason that [`WRONG`] has.
 fn words(random: &mut Random, keys: &Keys) -> Request {
-    const WORDS: &str = "get gets gat set add cas append delete touch mg ms md mn me verbosity 0 0 0 -1 x noreply \
-                         q v k c b  4294967296 18446744073709551616";
+    const WORDS: &str = "get gets gat set add cas append delete touch mg ms md mn me verbosity 0 0 0 -1 \
+                         x noreply q v k c b  4294967296 18446744073709551616";
     let choices: Vec<&str> = WORDS.split(' ').collect();
     let mut line = Vec::new();
     for _ in 0..random.between(1, 9) {

@@ -196,7 +196,9 @@ fn a_black_hole_address_is_answered_within_the_connect_timeout() {
 
 #[test]
 fn a_host_name_that_does_not_resolve_is_a_backend_that_is_not_there() {
-    let proxy = Proxy::start("no-such-host.invalid", &["--failure-limit", "1"]);
+    // A resolver that finds out slowly is not waited for.
+    let limits = ["--failure-limit", "1", "--connect-timeout", "500ms", "--threads", "1"];
+    let proxy = Proxy::start("no-such-host.invalid", &limits);
     proxy.log_line(&["backend no-such-host.invalid:11211"]);
     let mut client = proxy.client();
     let error = client.ask("get key\r\n");

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::one_worker::OneWorker;
 use super::rig::{Nobody, Proxy, Talk, eventually, key_of, list_of, stat, stats, three_memcacheds};
 use super::support::binary::Frame;
 use super::support::mock::{Manner, Mock};
@@ -168,6 +169,18 @@ fn stats_has_a_group_of_lines_per_backend_with_its_state() {
     assert_eq!(stat(&lines, "backend:s0:requests"), 1);
     assert_eq!((stat(&lines, "backend:s0:errors"), stat(&lines, "backend:s1:errors")), (0, 1));
     assert_eq!(stat(&lines, "backend_errors"), 1);
+}
+
+/// The second of two workers does not even run.
+#[test]
+fn a_worker_that_does_not_report_its_counters_in_time_is_left_out_of_stats_and_named() {
+    let worker = OneWorker::of(2);
+    let mut client = worker.client();
+    let lines = stats(&mut client);
+    assert_eq!(lines["worker:1:state"], "did not report in time");
+    assert!(!lines.contains_key("worker:1:curr_connections"), "{lines:?}");
+    assert_eq!(stat(&lines, "worker:0:curr_connections"), 1);
+    assert_eq!(stat(&lines, "curr_connections"), 1);
 }
 
 #[test]

@@ -632,3 +632,25 @@ impl Drop for ScratchPath {
         let _ = std::fs::remove_file(&self.0);
     }
 }
+
+#[test]
+fn canary_silence_is_told_from_an_answer_and_from_the_end() {
+    let (one, mut other) = UnixStream::pair().expect("a pair");
+    let mut talk = Talk::over(one.into());
+    assert!(talk.is_silent());
+    other.write_all(b"x").expect("written");
+    assert!(!talk.is_silent());
+    talk.expect("x");
+    assert!(talk.is_silent());
+    drop(other);
+    assert!(!talk.is_silent());
+    talk.expect_closed();
+}
+
+#[test]
+fn canary_a_black_hole_takes_no_connection_and_nobody_refuses_it() {
+    let (hole, nobody) = (BlackHole::open(), Nobody::there());
+    let connect = |address| TcpStream::connect_timeout(&address, Duration::from_millis(100));
+    assert_eq!(connect(hole.address).expect_err("a connection").kind(), ErrorKind::TimedOut);
+    assert_eq!(connect(nobody.address).expect_err("a connection").kind(), ErrorKind::ConnectionRefused);
+}

@@ -202,7 +202,6 @@ fn read_own_keys(client: &Client, reader: usize) -> Result<(), String> {
 #[test]
 fn a_client_that_does_not_read_stops_nobody() {
     const ASKED: usize = 300;
-    const VALUE: usize = 100_000;
     let rig = Rig::patient(vec![Manner { lines: Some(Arc::new(long_value)), ..Manner::default() }]);
     let lazy = TcpStream::connect(rig.entry()).expect("the proxy listens");
     lazy.set_read_timeout(Some(PATIENCE)).expect("read timeout");
@@ -216,22 +215,22 @@ fn a_client_that_does_not_read_stops_nobody() {
         other.send(b"touch a 0\r\n");
         settle(&rig, "beside a client that does not read", other.expect(b"TOUCHED\r\n"));
     }
-    let answer = format!("VALUE long 0 {VALUE}\r\n{}\r\nEND\r\n", "l".repeat(VALUE));
+    let Served::Answer(answer) = long_value(b"get long") else { panic!("the answer is but sent") };
     let mut got = vec![0; answer.len()];
     for turn in 0..ASKED {
         (&lazy).read_exact(&mut got).unwrap_or_else(|error| panic!("answer {turn}: {error}"));
-        settle(&rig, "read at last", same("answer", answer.as_bytes(), &got));
+        settle(&rig, "read at last", same("answer", &answer, &got));
     }
     asker.join().expect("the asker does not panic");
 }
 
 fn long_value(line: &[u8]) -> Served {
-    match line {
-        b"get long" => {
-            Served::Answer(format!("VALUE long 0 100000\r\n{}\r\nEND\r\n", "l".repeat(100_000)).into_bytes())
-        }
-        _ => Served::Answer(b"TOUCHED\r\n".to_vec()),
+    const VALUE: usize = 100_000;
+    if line != b"get long" {
+        return Served::Answer(b"TOUCHED\r\n".to_vec());
     }
+    let value = "l".repeat(VALUE);
+    Served::Answer(format!("VALUE long 0 {VALUE}\r\n{value}\r\nEND\r\n").into_bytes())
 }
 
 /// More requests in one go than may be under way for one client: none is lost, all keep their order.

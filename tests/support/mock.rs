@@ -127,11 +127,6 @@ impl Mock {
         self.shared.links().iter().map(count).sum()
     }
 
-    /// How many links there have been, ended ones included.
-    pub(crate) fn links_seen(&self) -> usize {
-        self.shared.links().len()
-    }
-
     /// Ends every link, as a server does that dies; new ones are still accepted.
     pub(crate) fn end_links(&self) {
         for link in self.shared.links().iter() {
@@ -239,11 +234,6 @@ impl Link {
             Ok((bytes, _)) => Err(format!("backend sees {} where the link ends", escape(&bytes))),
             Err(shortfall) => Err(format!("backend waits for the link's end: {shortfall}")),
         }
-    }
-
-    /// Fails if anything comes within `moment`, the end included.
-    pub(crate) fn stays_quiet(&self, moment: Duration) -> Result<(), String> {
-        self.inbox.stays_quiet(moment).map_err(|more| format!("backend was to see nothing: {more}"))
     }
 
     fn without_fault(&self) -> Result<(), String> {
