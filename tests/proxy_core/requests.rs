@@ -147,7 +147,15 @@ fn flush_all_names_who_did_not_do_it() {
     for backend in 0..3 {
         rig.answer(backend, if backend == 1 { "CLIENT_ERROR flush_all not allowed\r\n" } else { "OK\r\n" });
     }
-    assert_eq!(rig.got(client), "CLIENT_ERROR flush_all not allowed\r\n", "its own words");
+    let words = error(1, "answered CLIENT_ERROR flush_all not allowed");
+    assert_eq!(rig.got(client), words, "its own words behind its name");
+
+    rig.receive(client, "flush_all\r\n");
+    rig.answer(1, "OK\r\n");
+    rig.fail(rig.link(2), Failure::Reset);
+    rig.wait(1000);
+    let words = "SERVER_ERROR backend c:11211 connection lost, backend a:11211 timed out\r\n";
+    assert_eq!(rig.got(client), words, "all who did not are named");
 }
 
 #[test]
