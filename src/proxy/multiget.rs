@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::io::ConnId;
 use crate::limits::{BACKEND_LINE_MAX, KEY_MAX};
 use crate::protocol::text::Keys;
+use crate::time::Time;
 
 use super::Proxy;
 use super::backend::{Why, error_text};
@@ -61,18 +62,22 @@ impl Proxy {
     pub(super) fn expire_reads(&mut self) {
         let ids: Vec<(u32, u32)> = self.fanouts.ids().collect();
         for (index, generation) in ids {
-            let id = FanoutId(index, generation);
-            let Some(Some(fanout)) = self.fanouts.get_mut(index as usize, generation) else { continue };
-            if fanout.streaming || fanout.window.start == 0 {
-                continue;
-            }
-            let deadline = fanout.deadline;
-            if self.now < deadline {
+            let Some(Some(fanout)) = self.fanouts.get(index as usize, generation) else { continue };
+            let deadline = self.deadline_of(fanout);
+            if self.now >= deadline {
+                self.expire_read(FanoutId(index, generation));
+            } else {
                 self.wake_at(deadline);
-                continue;
             }
-            self.expire_read(id);
         }
+    }
+
+    /// When a read is due that is not left to the deadlines of its requests: one held back over several windows,
+    /// for somebody.
+    fn deadline_of(&self, fanout: &Fanout) -> Time {
+        let client = self.clients.get(fanout.client.index(), fanout.client.generation());
+        let awaited = client.is_some_and(|client| !client.closed && !client.cut);
+        if awaited && !fanout.streaming && fanout.window.start > 0 { fanout.deadline } else { Time::NEVER }
     }
 
     /// The read ends here. Its requests that are still to be answered find nobody then.
@@ -126,9 +131,7 @@ impl Proxy {
                 self.ask_part(id, &mut fanout, part);
             }
             let waiting = fanout.waiting > 0;
-            if !fanout.streaming {
-                self.wake_at(fanout.deadline);
-            }
+            self.wake_at(self.deadline_of(&fanout));
             self.hold_up(&fanout, !fanout.is_last_window());
             self.put_fanout(id, fanout);
             if waiting || !self.finish_window(id) {
