@@ -1,5 +1,5 @@
-//! What single kinds of requests become: quiet ones, flush_all, stats, version, refused values; what is done for
-//! a client that is gone; and the way to a clean end.
+//! What single kinds of requests become: quiet ones, flush_all, stats, version, refused values; what is done
+//! for a client that is gone; and the way to a clean end.
 
 use std::time::Duration;
 
@@ -107,8 +107,8 @@ fn flush_all_keeps_its_place_on_every_link_and_waits_for_all() {
     let client = rig.client();
     let around: Vec<String> = keys.iter().map(|key| format!("delete {key}\r\n")).collect();
     rig.receive(client, format!("{}flush_all 10\r\n{}", around.concat(), around.concat()));
-    for backend in 0..3 {
-        assert_eq!(rig.saw(backend), format!("{}flush_all 10\r\n{}", around[backend], around[backend]));
+    for (backend, around) in around.iter().enumerate() {
+        assert_eq!(rig.saw(backend), format!("{around}flush_all 10\r\n{around}"));
     }
     rig.answer(2, "DELETED\r\nOK\r\nNOT_FOUND\r\n");
     rig.answer(0, "DELETED\r\nOK\r\nNOT_FOUND\r\n");

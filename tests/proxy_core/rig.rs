@@ -2,8 +2,8 @@
 //! refused.
 //!
 //! A call of a test is one tick, or more if the core has more to do: events go in, then the time, then all
-//! actions come out and are carried out; what becomes of them is told in the next tick. Connects succeed, sends
-//! are written whole and greetings are answered at once, unless a test wants it otherwise.
+//! actions come out and are carried out; what becomes of them is told in the next tick. Connects succeed,
+//! sends are written whole and greetings are answered at once, unless a test wants it otherwise.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
@@ -441,7 +441,7 @@ impl Rig {
     }
 
     fn send(&mut self, conn: ConnId, buffer: Outbox) {
-        self.empty_sends += usize::from(buffer.len() == 0);
+        self.empty_sends += usize::from(contents(&buffer).is_empty());
         let greeting = self.greeting;
         let end = self.open_end(conn);
         assert!(end.connected, "{conn:?} is written to before it stands");
