@@ -45,6 +45,9 @@ const SHORT_STREAMS: usize = 2;
 /// Rounds of each test; `MCPROXY_TEST_ROUNDS` overrides it.
 const ROUNDS: u64 = 4;
 
+/// Rounds in which a canary must be found. Where the harm hits the mark at a segment's end, that is a long wait.
+const CANARIES: usize = 2;
+
 /// Memory for every memcached, so that none of them evicts what another keeps.
 const MEMORY: &[&str] = &["-m", "256"];
 
@@ -175,14 +178,14 @@ fn line_ends_in_a_key_are_no_answers_for_others() {
 
 #[test]
 fn canary_an_altered_byte_is_found() {
-    for seed in seeds() {
+    for seed in seeds().take(CANARIES) {
         harmful_relay_is_found(seed, one_byte_altered(25), "altered byte");
     }
 }
 
 #[test]
 fn canary_swapped_replies_are_found() {
-    for seed in seeds() {
+    for seed in seeds().take(CANARIES) {
         harmful_relay_is_found(seed, two_replies_swapped(b"EN Omark"), "swapped replies");
     }
 }
@@ -290,7 +293,7 @@ fn short_streams(
 
 fn long_stream(random: &mut Random, keys: &Keys, binary: bool, permits: Permits) -> Stream {
     let segments = random.between(2, 4);
-    let mut stream = empty_stream(random, binary);
+    let mut stream = empty_stream(random, keys, binary);
     let mut opaque = 0;
     for _ in 0..segments {
         let mut segment = Segment::new();
@@ -312,7 +315,7 @@ fn long_stream(random: &mut Random, keys: &Keys, binary: bool, permits: Permits)
 fn short_stream(random: &mut Random, keys: &Keys, binary: bool) -> Stream {
     const SMALL: usize = 60;
     let permits = Permits { large: false, ..ALONE };
-    let mut stream = empty_stream(random, binary);
+    let mut stream = empty_stream(random, keys, binary);
     let mut segment = Vec::new();
     while segment.len() < 5 {
         let request = next_request(random, keys, binary, permits, segment.len() as u32);
@@ -338,10 +341,11 @@ fn next_request(
 }
 
 /// The first request makes sure that the connection is taken for what it is.
-fn empty_stream(random: &mut Random, binary: bool) -> Stream {
+fn empty_stream(random: &mut Random, keys: &Keys, binary: bool) -> Stream {
     let mark = random.next();
     let segments = if binary { vec![] } else { vec![vec![stream::Request::plain("version\r\n")]] };
-    Stream { binary, segments, ending: Ending::Leave, mark }
+    let keys_with_line_ends = keys.binary.iter().filter(|key| key.contains(&b'\n')).cloned().collect();
+    Stream { binary, segments, ending: Ending::Leave, keys_with_line_ends, mark }
 }
 
 fn compare(servers: &Servers, stream: &Stream, cuts: Cuts, tally: &mut Tally) -> Result<(), String> {

@@ -7,7 +7,7 @@ use crate::limits::{BACKEND_LINE_MAX, KEY_MAX};
 use crate::protocol::text::Keys;
 
 use super::Proxy;
-use super::backend::error_text;
+use super::backend::{Why, error_text};
 use super::fanout::{Failed, Fanout, FanoutId, Read};
 use super::link::{Expect, LinkProtocol, Target};
 use super::link_queue::Value;
@@ -20,7 +20,7 @@ impl Proxy {
     /// Begins a read of any number of keys.
     pub(super) fn read_many(&mut self, conn: ConnId, read: Read, keys: Keys<'_>) {
         let slot = self.reserve_slot(conn);
-        let mut fanout = Box::new(Fanout::new(conn, slot, read));
+        let mut fanout = Box::new(Fanout::new(conn, slot, read, self.now + self.settings.timeout));
         for key in keys {
             if key.len() > KEY_MAX || fanout.len() == self.settings.limits.keys_max {
                 fanout.refusal = Some(if key.len() > KEY_MAX { BAD_KEY } else { TOO_MANY_KEYS });
@@ -56,6 +56,45 @@ impl Proxy {
         self.end_part_request(id, part, Some(failed));
     }
 
+    /// Fails the reads whose answers are due. Those of one window are failed by their links; the later windows of
+    /// others have requests of their own, with later deadlines.
+    pub(super) fn expire_reads(&mut self) {
+        let ids: Vec<(u32, u32)> = self.fanouts.ids().collect();
+        for (index, generation) in ids {
+            let id = FanoutId(index, generation);
+            let Some(Some(fanout)) = self.fanouts.get_mut(index as usize, generation) else { continue };
+            if fanout.streaming || fanout.window.start == 0 {
+                continue;
+            }
+            let deadline = fanout.deadline;
+            if self.now < deadline {
+                self.wake_at(deadline);
+                continue;
+            }
+            self.expire_read(id);
+        }
+    }
+
+    /// The read ends here. Its requests that are still to be answered find nobody then.
+    fn expire_read(&mut self, id: FanoutId) {
+        let Some(mut fanout) = self.take_fanout(id) else { return };
+        for part in fanout.parts.iter_mut().filter(|part| part.requests > 0) {
+            part.fail(Failed::Backend(Why::TimedOut));
+        }
+        self.counters.timeouts += 1;
+        match self.window_failure(&fanout) {
+            Some(failure) => {
+                self.counters.backend_errors += 1;
+                self.answer(fanout.client, fanout.slot, Answer::copied(&failure));
+            }
+            None => {
+                fanout.merge(false);
+                self.answer_whole(&mut fanout);
+            }
+        }
+        self.put_or_end(id, fanout, |_| false);
+    }
+
     /// Goes on with streamed answers whose turn it is and whose clients can take more.
     pub(super) fn resume_parked(&mut self) {
         while let Some(id) = self.parked.pop() {
@@ -87,6 +126,9 @@ impl Proxy {
                 self.ask_part(id, &mut fanout, part);
             }
             let waiting = fanout.waiting > 0;
+            if !fanout.streaming {
+                self.wake_at(fanout.deadline);
+            }
             self.hold_up(&fanout, !fanout.is_last_window());
             self.put_fanout(id, fanout);
             if waiting || !self.finish_window(id) {

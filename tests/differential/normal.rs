@@ -1,18 +1,21 @@
 //! What two servers may differ in by nature: CAS tokens, where several backends count for themselves, and
 //! what tells the time. Everything else is left as it is.
 
-use crate::stream::{Segment, Tokens};
+use crate::stream::{Segment, Stream, Tokens};
 use crate::support::binary::{frames, hide_tokens};
 
-/// Reads `replies`, notes the tokens in them, and gives them without what may differ.
+/// Reads `replies` to a segment of `stream`, notes the tokens in them, and gives them without what may differ.
 pub(crate) fn normalise(
-    binary: bool,
+    stream: &Stream,
     replies: &[u8],
     segment: &Segment,
     hide: bool,
     tokens: &mut Tokens,
 ) -> Vec<u8> {
-    if binary { binary_replies(replies, segment, hide, tokens) } else { text_replies(replies, hide, tokens) }
+    match stream.binary {
+        true => binary_replies(replies, segment, hide, tokens),
+        false => text_replies(replies, &stream.keys_with_line_ends, hide, tokens),
+    }
 }
 
 fn binary_replies(replies: &[u8], segment: &Segment, hide: bool, tokens: &mut Tokens) -> Vec<u8> {
@@ -25,10 +28,10 @@ fn binary_replies(replies: &[u8], segment: &Segment, hide: bool, tokens: &mut To
     if hide { hide_tokens(replies) } else { replies.to_vec() }
 }
 
-fn text_replies(replies: &[u8], hide: bool, tokens: &mut Tokens) -> Vec<u8> {
+fn text_replies(replies: &[u8], odd_keys: &[Vec<u8>], hide: bool, tokens: &mut Tokens) -> Vec<u8> {
     let mut normal = Vec::with_capacity(replies.len());
     let mut rest = replies;
-    while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
+    while let Some(end) = line_end(rest, odd_keys) {
         let (line, behind) = rest.split_at(end + 1);
         let text = line.strip_suffix(b"\r\n").unwrap_or(line);
         let words: Vec<&[u8]> = text.split(|&byte| byte == b' ').collect();
@@ -47,6 +50,24 @@ fn text_replies(replies: &[u8], hide: bool, tokens: &mut Tokens) -> Vec<u8> {
     }
     normal.extend_from_slice(rest);
     normal
+}
+
+/// Where the first line ends. One that names a key with line ends in it ends behind the key.
+fn line_end(rest: &[u8], odd_keys: &[Vec<u8>]) -> Option<usize> {
+    let end = rest.iter().position(|&byte| byte == b'\n')?;
+    for key in odd_keys {
+        let named = [&b" k"[..], b"ME "].into_iter().find_map(|before| {
+            let needle = [before, key].concat();
+            rest.windows(needle.len())
+                .take(end)
+                .position(|window| window == needle)
+                .map(|at| at + needle.len())
+        });
+        if let Some(behind) = named {
+            return rest[behind..].iter().position(|&byte| byte == b'\n').map(|at| behind + at);
+        }
+    }
+    Some(end)
 }
 
 /// `VALUE key flags length [token]`; gives the bytes of the value and its line end.

@@ -55,7 +55,7 @@ pub(crate) fn play(subject: Subject, stream: &Stream, cuts: Cuts) -> Transcript 
         bytes.extend_from_slice(&mark);
         client.send_in_pieces(&bytes, &places(cuts, bytes.len()));
         let outcome = client.inbox.take_until(&answer);
-        transcript.note(bytes, outcome, segment, (stream.binary, subject.hide_tokens), &mut tokens);
+        transcript.note(bytes, outcome, segment, (stream, subject.hide_tokens), &mut tokens);
         if transcript.trouble.is_some() {
             return transcript;
         }
@@ -70,7 +70,7 @@ impl Transcript {
         sent: Vec<u8>,
         outcome: Result<Vec<u8>, Shortfall>,
         segment: &Segment,
-        (binary, hide): (bool, bool),
+        (stream, hide): (&Stream, bool),
         tokens: &mut Tokens,
     ) {
         let replies = match outcome {
@@ -82,7 +82,7 @@ impl Transcript {
                 shortfall.got
             }
         };
-        self.normal.push(normalise(binary, &replies, segment, hide, tokens));
+        self.normal.push(normalise(stream, &replies, segment, hide, tokens));
         self.replies.push(replies);
         self.sent.push(sent);
     }
@@ -103,7 +103,7 @@ impl Transcript {
         let outcome = client.inbox.take_to_end();
         self.ended = Some(outcome.is_ok());
         let replies = outcome.map(|(replies, _)| replies).unwrap_or_else(|shortfall| shortfall.got);
-        self.normal.push(normalise(stream.binary, &replies, &Vec::new(), hide, tokens));
+        self.normal.push(normalise(stream, &replies, &Vec::new(), hide, tokens));
         self.replies.push(replies);
         self.sent.push(last.clone());
     }
@@ -112,7 +112,7 @@ impl Transcript {
     pub(crate) fn with_tokens_hidden(&self, stream: &Stream) -> Transcript {
         let mut hidden = self.clone();
         for (normal, replies) in hidden.normal.iter_mut().zip(&self.replies) {
-            *normal = normalise(stream.binary, replies, &Vec::new(), true, &mut Tokens::new());
+            *normal = normalise(stream, replies, &Vec::new(), true, &mut Tokens::new());
         }
         hidden
     }

@@ -73,6 +73,8 @@ pub(crate) struct Stream {
     pub(crate) segments: Vec<Segment>,
     /// What comes behind them.
     pub(crate) ending: Ending,
+    /// Keys of its requests in which memcached may put a line end into a reply.
+    pub(crate) keys_with_line_ends: Vec<Vec<u8>>,
     /// Makes the marks at the ends of its segments its own.
     pub(crate) mark: u64,
 }

@@ -37,7 +37,7 @@ pub(crate) fn request(random: &mut Random, keys: &Keys, permits: Permits) -> Req
         60..64 => fixed(random),
         64..86 => crate::meta::request(random, keys),
         86..92 => bad(random, keys),
-        92..94 => words(random, keys),
+        92..94 if permits.others => words(random, keys),
         94..95 => noise(random),
         95 if permits.large => large(random, keys),
         _ if permits.others => mutated(random, keys),

@@ -111,11 +111,24 @@ impl Server {
                 return Err(format!("it ended: {status}"));
             }
             if TcpStream::connect_timeout(&self.address, PATIENCE).is_ok() {
-                return Ok(());
+                return self.is_who_listens();
             }
             std::thread::sleep(Duration::from_millis(2));
         }
         Err(format!("nothing listens on {}", self.address))
+    }
+
+    /// Fails if another process took the port first and answers in place of the child, which is about to end
+    /// for that reason.
+    fn is_who_listens(&self) -> Result<(), String> {
+        let client = Client::connect(self.address);
+        client.send(b"stats\r\n");
+        let stats = client.inbox.take_until(b"END\r\n").map_err(|short| format!("no stats: {short}"))?;
+        let own = format!("STAT pid {}\r\n", self.child.id());
+        match stats.windows(own.len()).any(|line| line == own.as_bytes()) {
+            true => Ok(()),
+            false => Err(format!("another process listens on {}", self.address)),
+        }
     }
 }
 
