@@ -1,5 +1,6 @@
 //! The contract at the head of `src/io/mod.rs`, clause by clause, over real loopback sockets. Every engine is
-//! held to it by the same suite: an engine is added by a type that makes it, and a line at the end of this file.
+//! held to it by the same suite: an engine is added by a type that makes it, and a line at the end of this
+//! file.
 
 mod io_contract {
     pub(super) mod bench;

@@ -1,5 +1,5 @@
-//! House rules that a test can hold: the core, the parsers and the placement touch no socket, clock, thread or
-//! random source; and sizes that may shrink and not grow.
+//! House rules that a test can hold: the core, the parsers and the placement touch no socket, clock, thread
+//! or random source; and sizes that may shrink and not grow.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -177,10 +177,22 @@ fn functions_fit_a_screen_and_files_have_one_subject() {
 
 #[test]
 fn functions_are_measured_from_their_fn_to_their_brace() {
-    let source = "fn short() {}\n\nimpl X {\n    const fn long<T: Fn() -> u8>(\n        x: T,\n    ) -> [u8; 3] {\n        \
-                  if true {\n            \"}\"\n        }\n    }\n    fn in_a_trait();\n}\n";
-    let found = functions(&code(source));
-    assert_eq!(found, [("short".to_string(), 1, 1), ("long".to_string(), 4, 7)]);
+    let source = [
+        "fn short() {}",
+        "impl X {",
+        "    const fn long<T: Fn() -> u8>(",
+        "        x: T,",
+        "    ) -> [u8; 3] {",
+        "        if true {",
+        "            \"}\"",
+        "        }",
+        "    }",
+        "    fn in_a_trait();",
+        "}",
+    ];
+    let source = source.join("\n");
+    let found = functions(&code(&source));
+    assert_eq!(found, [("short".to_string(), 1, 1), ("long".to_string(), 3, 7)]);
 }
 
 #[test]

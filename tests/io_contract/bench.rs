@@ -400,7 +400,8 @@ impl Peer {
         .expect("it can be shut down");
     }
 
-    /// Breaks the connection. A unix socket does so when it is closed with something unread, so there must be.
+    /// Breaks the connection. A unix socket does so when it is closed with something unread, so there must
+    /// be.
     pub(crate) fn reset(self) {
         if let Peer::Tcp(stream) = &self {
             socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).expect("an option");

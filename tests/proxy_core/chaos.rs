@@ -1,6 +1,6 @@
-//! A little chaos: a thousand seeds of random requests, pieces, delays, timeouts, broken links, frozen backends,
-//! and clients that come, go, or do not read. Whatever happens, every answer is to what was asked, in order, with
-//! a value of the key; nothing is written twice; and in the end nobody waits.
+//! A little chaos: a thousand seeds of random requests, pieces, delays, timeouts, broken links, frozen
+//! backends, and clients that come, go, or do not read. Whatever happens, every answer is to what was asked,
+//! in order, with a value of the key; nothing is written twice; and in the end nobody waits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -62,7 +62,8 @@ fn only_what_was_written_is_lost_with_a_link() {
     assert_eq!(rig.got(client), "END\r\n2\r\nEND\r\n");
 }
 
-/// A send of three requests of 25 bytes and a value, of which `written` bytes are written when the link breaks.
+/// A send of three requests of 25 bytes and a value, of which `written` bytes are written when the link
+/// breaks.
 fn broken_after(written: usize) -> (Vec<String>, String, [String; 3]) {
     let mut rig = Rig::new();
     let (a, client, old) = (rig.key(0, 0), rig.client(), rig.link(0));
@@ -231,8 +232,8 @@ fn a_link_that_ends_with_its_requests_unanswered_is_not_opened_for_them_again_an
     assert_eq!(rig.connects.len(), 3 + 5);
 }
 
-/// The requests, what the backend sends, what the client may have got before the link was closed, and how many
-/// of the requests are then answered with the error.
+/// The requests, what the backend sends, what the client may have got before the link was closed, and how
+/// many of the requests are then answered with the error.
 const DESYNCS: &[(&str, &str, &str, usize)] = &[
     ("get K\r\n", "VALUE other 0 1\r\nx\r\nEND\r\n", "", 1),
     ("get K\r\n", "VALUE K 0 1 7\r\nx\r\nEND\r\n", "", 1),

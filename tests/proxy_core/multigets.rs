@@ -1,5 +1,5 @@
-//! Multi-key reads: whole or an error in their place, in windows, streamed while the client reads, and cut after
-//! the last whole value when there is no other honest end.
+//! Multi-key reads: whole or an error in their place, in windows, streamed while the client reads, and cut
+//! after the last whole value when there is no other honest end.
 
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use super::words::{error, found, item, three_keys};
 /// Bytes of every value here.
 const VALUE: usize = 200;
 
-/// Windows of four keys, and answers larger than 1000 bytes are streamed to clients that have read all but 1500.
+/// Windows of four keys, and answers larger than 1000 bytes are streamed to clients that have read all but
+/// 1500.
 fn small_windows() -> Arc<Settings> {
     settings(|settings| {
         settings.limits.window_keys_max = 4;
