@@ -127,11 +127,17 @@ impl Proxy {
         loop {
             let Some(mut fanout) = self.take_fanout(id) else { return };
             fanout.next_window(self.settings.limits.window_keys_max, self.settings.limits.held_answer_max);
+            let deadline = self.deadline_of(&fanout);
+            if self.now >= deadline {
+                fanout.parts.iter_mut().for_each(|part| part.fail(Failed::Backend(Why::TimedOut)));
+                self.put_fanout(id, fanout);
+                return self.expire_read(id);
+            }
+            self.wake_at(deadline);
             for part in 0..fanout.parts.len() {
                 self.ask_part(id, &mut fanout, part);
             }
             let waiting = fanout.waiting > 0;
-            self.wake_at(self.deadline_of(&fanout));
             self.hold_up(&fanout, !fanout.is_last_window());
             self.put_fanout(id, fanout);
             if waiting || !self.finish_window(id) {
