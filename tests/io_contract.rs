@@ -1,5 +1,6 @@
 //! The contract at the head of `src/io/mod.rs`, clause by clause, over real loopback sockets. Every engine is
-//! held to it by the same suite: an engine is added by a type that makes it, and a line at the end of this file.
+//! held to it by the same suite: an engine is added by a type that makes it, and a line at the end of this
+//! file.
 
 mod io_contract {
     pub(super) mod bench;
@@ -75,7 +76,7 @@ macro_rules! all_clauses {
                 a_close_during_the_connect_is_told_once
                 an_index_is_used_again_for_another_connection;
             waiting:
-                a_poll_begins_with_the_time
+                events_begin_with_the_time
                 a_poll_waits_no_longer_than_it_may
                 mail_ends_a_poll_without_timeout
                 mail_sent_before_the_first_poll_arrives

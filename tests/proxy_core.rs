@@ -1,5 +1,6 @@
 //! The core without any engine: `Proxy` is driven through its `Handler` methods and `poll_action` alone, with
-//! virtual time, by a test that plays the clients, the backends and the clock. No socket, no thread, no sleep.
+//! virtual time, by a test that plays the clients, the backends and the clock. No socket, no thread, no
+//! sleep.
 
 mod proxy_core {
     mod binary;

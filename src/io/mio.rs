@@ -334,7 +334,6 @@ impl MioIo {
 
 impl Io for MioIo {
     fn poll<H: Handler>(&mut self, timeout: Option<Duration>, handler: &mut H) -> io::Result<()> {
-        handler.handle_now(self.now);
         self.complete(handler);
         if handler.has_actions() {
             return Ok(());

@@ -20,6 +20,7 @@ impl Proxy {
                 self.wake_at(at);
             }
         }
+        self.expire_reads();
         self.expire_questions();
         self.expire_drain();
     }

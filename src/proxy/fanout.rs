@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use crate::io::ConnId;
 use crate::protocol::compose;
+use crate::time::Time;
 
 use super::backend::Why;
 
@@ -77,6 +78,8 @@ pub(super) struct Fanout {
     pub(super) held: Vec<u8>,
     /// Bytes of values seen in all windows so far.
     seen_bytes: usize,
+    /// When the whole answer is due, however many windows it takes; unless it is streamed.
+    pub(super) deadline: Time,
     /// The answer has outgrown the bound.
     pub(super) streaming: bool,
     /// The next window waits until the client has taken more.
@@ -121,7 +124,7 @@ pub(super) enum Failed {
 
 impl Fanout {
     /// A read without keys yet.
-    pub(super) fn new(client: ConnId, slot: u32, read: Read) -> Self {
+    pub(super) fn new(client: ConnId, slot: u32, read: Read, deadline: Time) -> Self {
         Fanout {
             client,
             slot,
@@ -133,6 +136,7 @@ impl Fanout {
             waiting: 0,
             held: Vec::new(),
             seen_bytes: 0,
+            deadline,
             streaming: false,
             parked: false,
             broken: false,
@@ -262,7 +266,7 @@ mod tests {
     use super::*;
 
     fn fanout(keys: &[(&str, usize)]) -> Fanout {
-        let mut fanout = Fanout::new(ConnId::client(0, 0), 0, Read::Get { with_cas: false });
+        let mut fanout = Fanout::new(ConnId::client(0, 0), 0, Read::Get { with_cas: false }, Time::NEVER);
         for (key, backend) in keys {
             fanout.push(key.as_bytes(), *backend);
         }

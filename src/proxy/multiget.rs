@@ -5,9 +5,10 @@ use bytes::Bytes;
 use crate::io::ConnId;
 use crate::limits::{BACKEND_LINE_MAX, KEY_MAX};
 use crate::protocol::text::Keys;
+use crate::time::Time;
 
 use super::Proxy;
-use super::backend::error_text;
+use super::backend::{Why, error_text};
 use super::fanout::{Failed, Fanout, FanoutId, Read};
 use super::link::{Expect, LinkProtocol, Target};
 use super::link_queue::Value;
@@ -20,7 +21,7 @@ impl Proxy {
     /// Begins a read of any number of keys.
     pub(super) fn read_many(&mut self, conn: ConnId, read: Read, keys: Keys<'_>) {
         let slot = self.reserve_slot(conn);
-        let mut fanout = Box::new(Fanout::new(conn, slot, read));
+        let mut fanout = Box::new(Fanout::new(conn, slot, read, self.now + self.settings.timeout));
         for key in keys {
             if key.len() > KEY_MAX || fanout.len() == self.settings.limits.keys_max {
                 fanout.refusal = Some(if key.len() > KEY_MAX { BAD_KEY } else { TOO_MANY_KEYS });
@@ -56,6 +57,49 @@ impl Proxy {
         self.end_part_request(id, part, Some(failed));
     }
 
+    /// Fails the reads whose answers are due. Those of one window are failed by their links; the later windows of
+    /// others have requests of their own, with later deadlines.
+    pub(super) fn expire_reads(&mut self) {
+        let ids: Vec<(u32, u32)> = self.fanouts.ids().collect();
+        for (index, generation) in ids {
+            let Some(Some(fanout)) = self.fanouts.get(index as usize, generation) else { continue };
+            let deadline = self.deadline_of(fanout);
+            if self.now >= deadline {
+                self.expire_read(FanoutId(index, generation));
+            } else {
+                self.wake_at(deadline);
+            }
+        }
+    }
+
+    /// When a read is due that is not left to the deadlines of its requests: one held back over several windows,
+    /// for somebody.
+    fn deadline_of(&self, fanout: &Fanout) -> Time {
+        let client = self.clients.get(fanout.client.index(), fanout.client.generation());
+        let awaited = client.is_some_and(|client| !client.closed && !client.cut);
+        if awaited && !fanout.streaming && fanout.window.start > 0 { fanout.deadline } else { Time::NEVER }
+    }
+
+    /// The read ends here. Its requests that are still to be answered find nobody then.
+    fn expire_read(&mut self, id: FanoutId) {
+        let Some(mut fanout) = self.take_fanout(id) else { return };
+        for part in fanout.parts.iter_mut().filter(|part| part.requests > 0) {
+            part.fail(Failed::Backend(Why::TimedOut));
+        }
+        self.counters.timeouts += 1;
+        match self.window_failure(&fanout) {
+            Some(failure) => {
+                self.counters.backend_errors += 1;
+                self.answer(fanout.client, fanout.slot, Answer::copied(&failure));
+            }
+            None => {
+                fanout.merge(false);
+                self.answer_whole(&mut fanout);
+            }
+        }
+        self.put_or_end(id, fanout, |_| false);
+    }
+
     /// Goes on with streamed answers whose turn it is and whose clients can take more.
     pub(super) fn resume_parked(&mut self) {
         while let Some(id) = self.parked.pop() {
@@ -83,6 +127,13 @@ impl Proxy {
         loop {
             let Some(mut fanout) = self.take_fanout(id) else { return };
             fanout.next_window(self.settings.limits.window_keys_max, self.settings.limits.held_answer_max);
+            let deadline = self.deadline_of(&fanout);
+            if self.now >= deadline {
+                fanout.parts.iter_mut().for_each(|part| part.fail(Failed::Backend(Why::TimedOut)));
+                self.put_fanout(id, fanout);
+                return self.expire_read(id);
+            }
+            self.wake_at(deadline);
             for part in 0..fanout.parts.len() {
                 self.ask_part(id, &mut fanout, part);
             }

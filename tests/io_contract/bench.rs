@@ -203,13 +203,15 @@ impl<E: Engine> Bench<E> {
         Bench { io, told: Recorder::default(), control, tcp, unix, path, _refusing: refusing, links: 0 }
     }
 
-    /// One poll. It tells the time first, if it tells anything.
+    /// One poll. Between what became of actions and what is new it tells the time.
     pub(crate) fn poll(&mut self, timeout: Option<Duration>) -> &[Event] {
         let before = self.told.events.len();
         self.io.poll(timeout, &mut self.told).expect("the engine goes on");
         let events = &self.told.events[before..];
-        let timed = matches!(events.first(), None | Some(Event::Now(_)));
-        assert!(timed, "a poll begins with the time: {events:?}");
+        let of_actions =
+            |event: &&Event| matches!(event, Event::Sent(..) | Event::Failed(..) | Event::Closed(_));
+        let next = events.iter().find(|event| !of_actions(event));
+        assert!(matches!(next, None | Some(Event::Now(_))), "events begin with the time: {events:?}");
         events
     }
 
@@ -398,7 +400,8 @@ impl Peer {
         .expect("it can be shut down");
     }
 
-    /// Breaks the connection. A unix socket does so when it is closed with something unread, so there must be.
+    /// Breaks the connection. A unix socket does so when it is closed with something unread, so there must
+    /// be.
     pub(crate) fn reset(self) {
         if let Peer::Tcp(stream) = &self {
             socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).expect("an option");

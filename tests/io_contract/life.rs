@@ -213,7 +213,7 @@ pub(crate) fn an_index_is_used_again_for_another_connection<E: Engine>() {
             let bytes = pattern(round, 100);
             peer.write_all(&bytes).unwrap();
             assert_eq!(bench.await_bytes(conn, 100), bytes, "{family:?} round {round}");
-            bench.io.submit(Action::Send { conn, buffer: outbox(&[bytes.clone()]) });
+            bench.io.submit(Action::Send { conn, buffer: outbox(std::slice::from_ref(&bytes)) });
             bench.await_event(Event::Sent(conn, 100, 100));
             assert_eq!(peer.read_some(200).unwrap(), bytes);
             assert_eq!(bench.about(conn), [Event::Accepted(conn), Event::Sent(conn, 100, 100)]);

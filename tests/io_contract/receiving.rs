@@ -213,8 +213,8 @@ pub(crate) fn many_connections_are_served<E: Engine>() {
         for (number, (_, peer)) in clients.iter_mut().enumerate() {
             peer.write_all(&pattern(number + round, 100)).unwrap();
         }
-        for number in 0..clients.len() {
-            assert_eq!(bench.await_bytes(clients[number].0, 100), pattern(number + round, 100));
+        for (number, (conn, _)) in clients.iter().enumerate() {
+            assert_eq!(bench.await_bytes(*conn, 100), pattern(number + round, 100));
         }
     }
     for (conn, _) in &clients {

@@ -20,7 +20,7 @@ fn told_drain() -> Event {
 }
 
 /// [`Bench::poll`] looks at every poll of every test; here there is something of each kind to tell.
-pub(crate) fn a_poll_begins_with_the_time<E: Engine>() {
+pub(crate) fn events_begin_with_the_time<E: Engine>() {
     let mut bench = Bench::<E>::new();
     let (conn, mut peer) = bench.client(Family::Tcp);
     let mut last = Time::default();

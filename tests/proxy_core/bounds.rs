@@ -1,5 +1,5 @@
-//! Bounds: a client that asks for more than it may is not read from until it has drained, and loses nothing by
-//! it; a link that has too much to do says so.
+//! Bounds: a client that asks for more than it may is not read from until it has drained, and loses nothing
+//! by it; a link that has too much to do says so.
 
 use std::sync::Arc;
 

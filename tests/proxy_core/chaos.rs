@@ -1,6 +1,6 @@
-//! A little chaos: a thousand seeds of random requests, pieces, delays, timeouts, broken links, frozen backends,
-//! and clients that come, go, or do not read. Whatever happens, every answer is to what was asked, in order, with
-//! a value of the key; nothing is written twice; and in the end nobody waits.
+//! A little chaos: a thousand seeds of random requests, pieces, delays, timeouts, broken links, frozen
+//! backends, and clients that come, go, or do not read. Whatever happens, every answer is to what was asked,
+//! in order, with a value of the key; nothing is written twice; and in the end nobody waits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -272,9 +272,11 @@ impl Chaos {
     /// A backend says something that nobody asked for.
     fn desync(&mut self) {
         let Some(conn) = self.some_link() else { return };
+        let junk: [&[u8]; 4] = [b"\n", b"\0", b"VALUE x 0 1\r\ny\r\nEND\r\n", b"\x81\xff"];
+        let junk = *self.dice.pick(&junk);
         let side = self.sides.get_mut(&conn.to_bits());
         if side.is_some_and(|side| side.1.outbox.is_empty() && side.1.inbox.is_empty()) {
-            self.rig.hand(conn, b"\n");
+            self.rig.hand(conn, junk);
             self.open_tick = true;
         }
     }

@@ -107,8 +107,8 @@ fn flush_all_keeps_its_place_on_every_link_and_waits_for_all() {
     let client = rig.client();
     let around: Vec<String> = keys.iter().map(|key| format!("delete {key}\r\n")).collect();
     rig.receive(client, format!("{}flush_all 10\r\n{}", around.concat(), around.concat()));
-    for backend in 0..3 {
-        assert_eq!(rig.saw(backend), format!("{}flush_all 10\r\n{}", around[backend], around[backend]));
+    for (backend, delete) in around.iter().enumerate() {
+        assert_eq!(rig.saw(backend), format!("{delete}flush_all 10\r\n{delete}"));
     }
     rig.answer(2, "DELETED\r\nOK\r\nNOT_FOUND\r\n");
     rig.answer(0, "DELETED\r\nOK\r\nNOT_FOUND\r\n");
@@ -147,7 +147,15 @@ fn flush_all_names_who_did_not_do_it() {
     for backend in 0..3 {
         rig.answer(backend, if backend == 1 { "CLIENT_ERROR flush_all not allowed\r\n" } else { "OK\r\n" });
     }
-    assert_eq!(rig.got(client), "CLIENT_ERROR flush_all not allowed\r\n", "its own words");
+    let words = error(1, "answered CLIENT_ERROR flush_all not allowed");
+    assert_eq!(rig.got(client), words, "its own words behind its name");
+
+    rig.receive(client, "flush_all\r\n");
+    rig.answer(1, "OK\r\n");
+    rig.fail(rig.link(2), Failure::Reset);
+    rig.wait(1000);
+    let words = "SERVER_ERROR backend c:11211 connection lost, backend a:11211 timed out\r\n";
+    assert_eq!(rig.got(client), words, "all who did not are named");
 }
 
 #[test]

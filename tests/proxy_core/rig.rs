@@ -441,7 +441,7 @@ impl Rig {
     }
 
     fn send(&mut self, conn: ConnId, buffer: Outbox) {
-        self.empty_sends += usize::from(buffer.len() == 0);
+        self.empty_sends += usize::from(buffer.is_empty());
         let greeting = self.greeting;
         let end = self.open_end(conn);
         assert!(end.connected, "{conn:?} is written to before it stands");

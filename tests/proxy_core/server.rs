@@ -1,5 +1,5 @@
-//! A model backend for the chaos: it reads what the core composes, to the letter, and refuses everything else.
-//! It knows each write by the number in its value, and never wants to see one twice.
+//! A model backend for the chaos: it reads what the core composes, to the letter, and refuses everything
+//! else. It knows each write by the number in its value, and never wants to see one twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -103,7 +103,8 @@ const TEXT: &[(&str, &str)] = &[
     ("gets A\r\n", "VALUE A 5 3 1\r\none\r\nEND\r\n"),
     (
         "get C nothing B A C\r\n",
-        "VALUE C 0 6\r\n\r\nEND\n\r\nVALUE B 0 0\r\n\r\nVALUE A 5 3\r\none\r\nVALUE C 0 6\r\n\r\nEND\n\r\nEND\r\n",
+        "VALUE C 0 6\r\n\r\nEND\n\r\nVALUE B 0 0\r\n\r\nVALUE A 5 3\r\none\r\n\
+         VALUE C 0 6\r\n\r\nEND\n\r\nEND\r\n",
     ),
     ("get nothing\r\n", "END\r\n"),
     ("append A 0 0 3\r\n+++\r\n", "STORED\r\n"),
@@ -207,7 +208,8 @@ fn three_streams(rig: &mut Rig) -> (String, [String; 3], String) {
     let [a, b, c] = three_keys(rig);
     let big = "x".repeat(300);
     let requests = format!(
-        "get {a}\r\nget {b}\r\nget {c}\r\nget {c} {a} {b} {a}\r\nset {b} 0 0 1\r\ny\r\nmg {c} v\r\nget {a}\r\n"
+        "get {a}\r\nget {b}\r\nget {c}\r\nget {c} {a} {b} {a}\r\n\
+         set {b} 0 0 1\r\ny\r\nmg {c} v\r\nget {a}\r\n"
     );
     let replies = [
         format!("{}{}{}END\r\nEND\r\n", found(&a, "END\r\n"), item(&a, "1"), item(&a, "1")),

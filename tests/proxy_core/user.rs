@@ -327,7 +327,8 @@ fn check_value(key: &str, value: &[u8]) {
     assert_eq!(owner, key, "a value of another key");
 }
 
-/// Reads whole values of some of `keys`, in their order. Gives their bytes, and whether something else follows.
+/// Reads whole values of some of `keys`, in their order. Gives their bytes, and whether something else
+/// follows.
 fn read_values(incoming: &[u8], keys: &[String]) -> (usize, bool) {
     let (mut at, mut next) = (0, 0);
     loop {

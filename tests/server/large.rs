@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::rig::{Frozen, Proxy, Talk, eventually, key_of, list_of, owner, stat, stats, three_memcacheds};
+use super::rig::{Frozen, Proxy, Talk, eventually, list_of, owner, stat, stats, three_memcacheds};
 use super::support::process::Server;
 use super::support::report::escape;
 
@@ -178,10 +178,6 @@ fn a_part_fails(limits: &[&str], fail: impl FnOnce(&mut Filled)) {
     rig.wait_until_it_holds_back();
     let mut other = rig.proxy.client();
     fail(&mut rig);
-    let lost = key_of(1, 3, "key");
-    eventually("s1 fails", || {
-        other.ask(format!("touch {lost} 0\r\n")).starts_with("SERVER_ERROR").then_some(())
-    });
     let got = slow.rest();
     if let Err(error) = check_whole_values(&got, &rig.answer(), OVER_THE_BOUND) {
         panic!("{error}");
