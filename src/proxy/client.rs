@@ -321,32 +321,31 @@ impl Proxy {
 
     /// Parses what has come. Whole frames are dealt with in place; only an unfinished one is kept.
     fn take_client_bytes(&mut self, conn: ConnId, mut bytes: &[u8]) {
-        let Some(client) = self.client(conn) else { return };
-        if client.stalled {
-            client.unread.extend_from_slice(bytes);
-            return;
-        }
-        if !client.unread.is_empty() {
-            let lacking = client.progress.needed.saturating_sub(client.unread.len()).max(1);
-            let (now, later) = bytes.split_at(lacking.min(bytes.len()));
-            // A value's end is known, so what lies behind it need not be copied with it.
-            let whole_value = client.progress.scanned == 0 && lacking > 1;
-            let (now, later) = if whole_value { (now, later) } else { (bytes, &[][..]) };
-            client.unread.extend_from_slice(now);
+        loop {
+            let Some(client) = self.client(conn) else { return };
+            if client.stalled {
+                client.unread.extend_from_slice(bytes);
+                return;
+            }
+            if client.unread.is_empty() {
+                break;
+            }
+            // Where a value ends is known, and what lies behind it need not be copied with it; of a line it is not.
+            let lacking = client.progress.needed.saturating_sub(client.unread.len());
+            let ends = client.progress.scanned == 0 && lacking > 1;
+            let (gathered, rest) = bytes.split_at(if ends { lacking.min(bytes.len()) } else { bytes.len() });
+            client.unread.extend_from_slice(gathered);
+            bytes = rest;
             if client.unread.len() < client.progress.needed {
                 return;
             }
-            bytes = later;
             let unread = std::mem::take(&mut client.unread);
             self.take_gathered(conn, unread);
-            match self.client(conn) {
-                Some(client) if !client.unread.is_empty() => return self.take_client_bytes(conn, bytes),
-                _ => {}
+            if bytes.is_empty() {
+                return;
             }
         }
-        if !bytes.is_empty() {
-            self.take_frames(conn, bytes, None);
-        }
+        self.take_frames(conn, bytes, None);
     }
 
     fn take_gathered(&mut self, conn: ConnId, unread: Vec<u8>) {
