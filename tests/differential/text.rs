@@ -190,9 +190,9 @@ fn large(random: &mut Random, keys: &Keys) -> Request {
 }
 
 /// Lines that are wrong in a way that is known. `K` stands for a key, `N` for one of a number, `W` for one of a
-/// word, `L` for one that is too long: before it no key stands that is there, for memcached counts such an item as
-/// fetched although it refuses the request. Arithmetic on a value of white space alone is left out: memcached reads
-/// on behind the value then, and answers by what it finds there.
+/// word, `L` for one that is too long. Before an `L` stands no key that is there: memcached counts such an item
+/// as fetched although it refuses the request. Arithmetic on a value of white space alone is left out: memcached
+/// reads on behind the value then, and answers by what it finds there.
 const WRONG: &[&[u8]] = &[
     b"\r\n",
     b" \r\n",
