@@ -427,7 +427,11 @@ impl Latecomer {
     /// Starts it at an IP address and waits until it listens.
     pub(crate) fn start(address: SocketAddr) -> Self {
         let (ip, port) = (address.ip().to_string(), address.port().to_string());
-        Latecomer::with(&["-U", "0", "-l", &ip, "-p", &port], || TcpStream::connect(address).is_ok())
+        let latecomer =
+            Latecomer::with(&["-U", "0", "-l", &ip, "-p", &port], || TcpStream::connect(address).is_ok());
+        let pid = stat(&stats(&mut Talk::tcp(address)), "pid");
+        assert_eq!(pid, u64::from(latecomer.child.id()), "somebody else has taken {address}");
+        latecomer
     }
 
     /// The same at a unix socket.
