@@ -1,5 +1,5 @@
-//! Accepts clients and deals them out: one thread for all listeners, so that the bound on clients is exact and
-//! the workers are loaded evenly, however the kernel hashes connections.
+//! Accepts clients and deals them out: one thread for all listeners, so that the bound on clients is exact
+//! and the workers are loaded evenly, however the kernel hashes connections.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;

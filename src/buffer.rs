@@ -38,6 +38,9 @@ impl Outbox {
 
     /// Queues a large frame without copying it.
     pub fn push(&mut self, bytes: Bytes) {
+        if bytes.is_empty() {
+            return;
+        }
         if !self.tail.is_empty() {
             let tail = std::mem::take(&mut self.tail);
             self.sealed_bytes += tail.len();
@@ -71,7 +74,8 @@ impl Outbox {
         self.tail.drain(..count.min(self.tail.len()));
     }
 
-    /// Cuts `count` bytes out, `skip` bytes from the front. Copies what it skips: for rare use and small skips.
+    /// Cuts `count` bytes out, `skip` bytes from the front. Copies what it skips: for rare use and small
+    /// skips.
     pub fn cut(&mut self, skip: usize, count: usize) {
         let mut head = Vec::with_capacity(skip);
         let mut slices = [IoSlice::new(&[]); 8];
@@ -176,6 +180,13 @@ mod tests {
         for skip in 0..=9 {
             assert_eq!(contents(&outbox, skip), b"abcDEFGhi"[skip..], "skip {skip}");
         }
+    }
+
+    #[test]
+    fn nothing_moved_in_is_nothing() {
+        let mut outbox = Outbox::default();
+        outbox.push(Bytes::new());
+        assert!(outbox.is_empty());
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Answers to the meta commands, in memcached 1.6.18's bytes: flags in the order of the request, then what the
-//! item's state adds (`Z`, `X`, `W`).
+//! Answers to the meta commands, in memcached 1.6.18's bytes: flags in the order of the request, then what
+//! the item's state adds (`Z`, `X`, `W`).
 
 use super::base64::encode;
 use super::store::{Clock, Deleted, Delta, Mode, Outcome, Put, Store, item_bytes};
@@ -457,8 +457,8 @@ fn debug(request: &Meta, store: &mut Store, clock: Clock, out: &mut Vec<u8>) -> 
     Ok(Said::Plainly)
 }
 
-/// The slab class that memcached would keep an item of this size in, with its default settings: chunks from 96
-/// bytes on, each a quarter larger than the one before, aligned to 8.
+/// The slab class that memcached would keep an item of this size in, with its default settings: chunks from
+/// 96 bytes on, each a quarter larger than the one before, aligned to 8.
 fn slab_class(bytes: usize) -> u32 {
     let largest = 512 << 10;
     let (mut class, mut chunk) = (1, 96);

@@ -1,5 +1,5 @@
-//! In-process memory backends, for trying the proxy out, for benchmarks that must not measure memcached, and for
-//! tests. Not for production: one thread each, and all is lost at the end.
+//! In-process memory backends, for trying the proxy out, for benchmarks that must not measure memcached, and
+//! for tests. Not for production: one thread each, and all is lost at the end.
 //!
 //! | module | subject |
 //! |---|---|

@@ -1,7 +1,7 @@
 //! A backend with its socket: one thread, one event loop, one store.
 //!
-//! All that a connection has sent is carried out before its answers are written, in one write. A connection that
-//! does not take its answers is not read from until it has.
+//! All that a connection has sent is carried out before its answers are written, in one write. A connection
+//! that does not take its answers is not read from until it has.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;

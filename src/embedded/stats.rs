@@ -5,8 +5,8 @@ use super::store::{Clock, Store};
 /// The version whose behaviour a backend has: clients choose by it which features they use.
 pub(super) const VERSION: &[u8] = b"1.6.18";
 
-/// The general counters, in the order in which memcached prints them. The line `embedded` tells that this is no
-/// memcached.
+/// The general counters, in the order in which memcached prints them. The line `embedded` tells that this is
+/// no memcached.
 pub(super) fn general(store: &Store, clock: Clock) -> Vec<(&'static str, String)> {
     let counters = &store.counters;
     let mut lines = vec![

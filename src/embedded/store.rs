@@ -1,8 +1,9 @@
 //! The items of one embedded backend, and what memcached 1.6.18's commands do to them (its items.c, and
 //! do_store_item and do_add_delta of memcached.c). No socket, no clock: time comes with each call.
 //!
-//! A CAS token is the value of one counter of the store, that starts at 1 and moves when memcached's does: with
-//! each value written, with each item that is marked stale, and with each flush that takes effect at once.
+//! A CAS token is the value of one counter of the store, that starts at 1 and moves when memcached's does:
+//! with each value written, with each item that is marked stale, and with each flush that takes effect at
+//! once.
 
 use super::counters::Counters;
 use super::table::{Place, Table};
@@ -129,8 +130,8 @@ pub enum Delta {
         cas: u64,
         /// When the item expires, in seconds of the store's own clock.
         expires: u32,
-        /// The item is the same one. When the number has become longer than the value was, memcached puts a new
-        /// item in its place, and what a request changes beyond the number is lost with the old one.
+        /// The item is the same one. When the number has become longer than the value was, memcached puts a
+        /// new item in its place, and what a request changes beyond the number is lost with the old one.
         in_place: bool,
     },
     /// There is no item.
@@ -164,8 +165,8 @@ pub struct Store {
     started: Clock,
     /// Items used at or before this second are gone once the second has come; zero if there was no flush.
     flushed_until: u32,
-    /// Items with a smaller token are gone. A later flush with a delay does not bring them back, as it may do in
-    /// memcached if nothing has cleaned up in between.
+    /// Items with a smaller token are gone. A later flush with a delay does not bring them back, as it may do
+    /// in memcached if nothing has cleaned up in between.
     flushed_cas: u64,
     /// What is counted.
     pub counters: Counters,
@@ -259,7 +260,8 @@ impl Store {
         Some(item)
     }
 
-    /// Stores a value. A value that there is no room for changes nothing; most callers then [`Store::unlink`].
+    /// Stores a value. A value that there is no room for changes nothing; most callers then
+    /// [`Store::unlink`].
     pub fn put(&mut self, put: &Put, clock: Clock) -> Result<Outcome, NoRoom> {
         self.check_room(put.key, put.flags, put.value.len())?;
         self.counters.cmd_set += 1;
@@ -290,8 +292,8 @@ impl Store {
         Ok(())
     }
 
-    /// Adds to a number, or takes from it; down to zero, and upwards modulo 2^64. A number that has become shorter
-    /// keeps its length, filled up with spaces. `cas`: the token to compare with, zero for none.
+    /// Adds to a number, or takes from it; down to zero, and upwards modulo 2^64. A number that has become
+    /// shorter keeps its length, filled up with spaces. `cas`: the token to compare with, zero for none.
     pub fn arithmetic(&mut self, key: &[u8], decrement: bool, delta: u64, cas: u64, clock: Clock) -> Delta {
         let Some(place) = self.find(key, clock) else {
             match decrement {
@@ -354,8 +356,8 @@ impl Store {
         }
     }
 
-    /// Marks an item stale instead of deleting it (`md I`), gives it a new token and, where one is given, a new
-    /// expiry time.
+    /// Marks an item stale instead of deleting it (`md I`), gives it a new token and, where one is given, a
+    /// new expiry time.
     pub fn mark_stale(
         &mut self,
         key: &[u8],
@@ -388,8 +390,8 @@ impl Store {
     }
 
     /// Makes all items of now vanish, at once or after `delay` (seconds, or a Unix time as in
-    /// [`Put::exptime`]). The second is the unit, with memcached's consequences: one second of delay is none, and
-    /// takes what is stored in the rest of this second too.
+    /// [`Put::exptime`]). The second is the unit, with memcached's consequences: one second of delay is none,
+    /// and takes what is stored in the rest of this second too.
     pub fn flush_all(&mut self, delay: i64, clock: Clock) {
         self.counters.cmd_flush += 1;
         let now = self.seconds(clock);
@@ -430,8 +432,8 @@ impl Store {
         self.table.item_mut(place)
     }
 
-    /// Marks an item as read by a client. As in memcached, the first read only sets `fetched`, and those after it
-    /// move the time of the last use.
+    /// Marks an item as read by a client. As in memcached, the first read only sets `fetched`, and those
+    /// after it move the time of the last use.
     pub(super) fn fetch(&mut self, place: Place, clock: Clock) {
         let now = self.seconds(clock);
         let item = self.table.item_mut(place);
@@ -446,7 +448,8 @@ impl Store {
         }
     }
 
-    /// Sets when an item expires, in seconds of the store's own clock; one that is there, even if its time is over.
+    /// Sets when an item expires, in seconds of the store's own clock; one that is there, even if its time is
+    /// over.
     pub(super) fn set_expiry(&mut self, key: &[u8], expires: u32) {
         if let Some(place) = self.table.find(key) {
             self.table.item_mut(place).expires = expires;

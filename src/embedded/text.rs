@@ -142,7 +142,8 @@ fn get_many(
         if out.len() < full {
             continue;
         }
-        // What was written so far can only be taken back now. The keys up to the bad one are read all the same.
+        // What was written so far can only be taken back now. The keys up to the bad one are read all the
+        // same.
         if keys.into_iter().any(|key| key.len() > KEY_MAX) {
             for key in keys.take_while(|key| key.len() <= KEY_MAX) {
                 find(kind, key, store, clock);

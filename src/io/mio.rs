@@ -1,8 +1,8 @@
 //! The driver over mio: readiness from epoll or kqueue made to look like completion.
 //!
-//! Reads go into one hot buffer per worker. A read that leaves room in it has emptied the socket, so the usual
-//! request costs one read and no second one that finds nothing; edges that come later bring their own event.
-//! Writes are tried at once; what the kernel does not take waits here for the next writable edge.
+//! Reads go into one hot buffer per worker. A read that leaves room in it has emptied the socket, so the
+//! usual request costs one read and no second one that finds nothing; edges that come later bring their own
+//! event. Writes are tried at once; what the kernel does not take waits here for the next writable edge.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};

@@ -3,7 +3,8 @@
 //! It is completion-shaped: the core submits [`Action`]s, the driver calls a [`Handler`] with what became of
 //! them. Every driver keeps these promises, and one suite of tests holds them to it:
 //!
-//! 1. [`Action::Send`] gives the driver an owned buffer; [`Handler::handle_sent`] gives it back. Partial writes
+//! 1. [`Action::Send`] gives the driver an owned buffer; [`Handler::handle_sent`] gives it back. Partial
+//! writes
 //!    stay in the driver: fewer bytes written than there were means that the connection has failed or was
 //!    closed, and nothing more will be written.
 //! 2. One send in flight per connection. The driver goes on after a short write.
@@ -24,8 +25,8 @@ use crate::buffer::Outbox;
 use crate::proxy::message::Message;
 use crate::time::Time;
 
-/// One connection of a worker, a client's or a link's. Index and generation, so that a late event for a closed
-/// connection is recognised and dropped.
+/// One connection of a worker, a client's or a link's. Index and generation, so that a late event for a
+/// closed connection is recognised and dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ConnId {
     index: u32,
@@ -87,7 +88,8 @@ impl std::fmt::Debug for ConnId {
 /// What the core wants done.
 #[derive(Debug)]
 pub enum Action {
-    /// Connect to an address of a backend: [`Handler::handle_connected`] or [`Handler::handle_failed`] follows.
+    /// Connect to an address of a backend: [`Handler::handle_connected`] or [`Handler::handle_failed`]
+    /// follows.
     Connect {
         /// The link.
         conn: ConnId,
@@ -150,7 +152,8 @@ pub trait Handler {
     fn handle_eof(&mut self, conn: ConnId);
     /// Nothing can be sent or received any more; [`Action::Close`] is the answer to it.
     fn handle_failed(&mut self, conn: ConnId, failure: Failure);
-    /// A buffer comes back, and the count of its bytes that were written: all of them unless the connection failed.
+    /// A buffer comes back, and the count of its bytes that were written: all of them unless the connection
+    /// failed.
     fn handle_sent(&mut self, conn: ConnId, buffer: Outbox, written: usize);
     /// A link stands.
     fn handle_connected(&mut self, conn: ConnId);

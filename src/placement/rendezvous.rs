@@ -1,13 +1,14 @@
 //! The default placement: weighted rendezvous hashing over a fixed table of slots.
 //!
-//! A key is hashed once; the top bits of the hash are its slot; a table made at start holds each slot's owner.
-//! For the table every server gets a hash for every slot, made of its name, and with its weight a score; the
-//! best score owns the slot. A server's scores depend on nothing but itself, so one that leaves gives up its
-//! slots and no other slot moves, and the order of the list does not matter.
+//! A key is hashed once; the top bits of the hash are its slot; a table made at start holds each slot's
+//! owner. For the table every server gets a hash for every slot, made of its name, and with its weight a
+//! score; the best score owns the slot. A server's scores depend on nothing but itself, so one that leaves
+//! gives up its slots and no other slot moves, and the order of the list does not matter.
 //!
 //! The owner of a slot is the server with the largest `weight / -log2(hash / 2^64)`, which makes the shares
 //! proportional to the weights. All of it is integer arithmetic that fits in 63 bits, defined to the bit, so
-//! that every machine and every other implementation agrees. The README's section on placement is the contract.
+//! that every machine and every other implementation agrees. The README's section on placement is the
+//! contract.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 

@@ -1,5 +1,5 @@
-//! Requests to backends, written anew from what was parsed: one space, no NUL, no surplus token, no `noreply`,
-//! no quiet flag. Each function appends one request to `out`.
+//! Requests to backends, written anew from what was parsed: one space, no NUL, no surplus token, no
+//! `noreply`, no quiet flag. Each function appends one request to `out`.
 
 use super::binary::{HEADER_BYTES, REQUEST_MAGIC, Request};
 use super::meta::{Meta, MetaVerb};
@@ -121,7 +121,8 @@ fn meta_words(out: &mut Vec<u8>, meta: &Meta<'_>, with_quiet: bool) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// What a quiet or failed `mg` gives back of its own line: ` k<key>`, ` b` and ` O<opaque>` in the order asked.
+/// What a quiet or failed `mg` gives back of its own line: ` k<key>`, ` b` and ` O<opaque>` in the order
+/// asked.
 pub fn meta_echo(out: &mut Vec<u8>, meta: &Meta<'_>) {
     for flag in Keys::new(meta.flags) {
         match flag[0] {

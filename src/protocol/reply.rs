@@ -81,8 +81,8 @@ pub fn value_key(frame: &[u8]) -> &[u8] {
     &rest[..rest.iter().position(|&byte| byte == b' ').unwrap_or(0)]
 }
 
-/// The answer to a meta command. `raw_key` is the decoded key if it has a line end in it, else empty: memcached
-/// gives a key back as it was first stored, and a line end in there does not end the line.
+/// The answer to a meta command. `raw_key` is the decoded key if it has a line end in it, else empty:
+/// memcached gives a key back as it was first stored, and a line end in there does not end the line.
 #[inline]
 pub fn meta(input: &[u8], raw_key: &[u8], limits: ReplyLimits) -> Frame {
     let end =

@@ -1,5 +1,5 @@
-//! What each request of a binary client becomes. Quiet opcodes go out as their answering kin, under an opaque of
-//! the link's own: the reply must bear it, and the client gets its own opcode and opaque back.
+//! What each request of a binary client becomes. Quiet opcodes go out as their answering kin, under an opaque
+//! of the link's own: the reply must bear it, and the client gets its own opcode and opaque back.
 
 use bytes::Bytes;
 

@@ -330,7 +330,8 @@ impl Proxy {
             if client.unread.is_empty() {
                 break;
             }
-            // Where a value ends is known, and what lies behind it need not be copied with it; of a line it is not.
+            // Where a value ends is known, and what lies behind it need not be copied with it; of a line it
+            // is not.
             let lacking = client.progress.needed.saturating_sub(client.unread.len());
             let ends = client.progress.scanned == 0 && lacking > 1;
             let (gathered, rest) = bytes.split_at(if ends { lacking.min(bytes.len()) } else { bytes.len() });

@@ -48,8 +48,8 @@ impl Proxy {
         }
     }
 
-    /// Requests that were written and not answered in time: their clients get the error, and a mark stays in the
-    /// pipeline for the reply that may still come.
+    /// Requests that were written and not answered in time: their clients get the error, and a mark stays in
+    /// the pipeline for the reply that may still come.
     fn expire_written(&mut self, conn: ConnId) {
         let (now, timeout) = (self.now, self.settings.timeout);
         loop {

@@ -1,9 +1,10 @@
 //! One multi-key read: its keys spread over backends, their answers put back in the order asked.
 //!
-//! Keys are asked for in windows. The first is small, for nobody knows how large the values are; the next take
-//! as many keys as the values seen so far allow. What has come is held back until the last part is there, so
-//! that one error line can take the place of all of it. An answer that outgrows the bound is streamed instead:
-//! each window goes out as the client reads, and a failure then ends the connection after the last whole value.
+//! Keys are asked for in windows. The first is small, for nobody knows how large the values are; the next
+//! take as many keys as the values seen so far allow. What has come is held back until the last part is
+//! there, so that one error line can take the place of all of it. An answer that outgrows the bound is
+//! streamed instead: each window goes out as the client reads, and a failure then ends the connection after
+//! the last whole value.
 
 use std::ops::Range;
 

@@ -76,7 +76,8 @@ impl Proxy {
     /// A backend has failed: at most once in each --timeout. Enough of them in a row, and it is down.
     pub(super) fn count_failure(&mut self, backend: usize, why: Why) {
         let (now, timeout) = (self.now, self.settings.timeout);
-        // A probe that fails is followed by the next; overdue requests are many, and say the same thing again.
+        // A probe that fails is followed by the next; overdue requests are many, and say the same thing
+        // again.
         if self.backends[backend].down.is_some() && why != Why::TimedOut {
             return self.schedule_probe(backend);
         }
@@ -92,7 +93,9 @@ impl Proxy {
         let failures = state.failures;
         let name = &self.settings.backends[backend].name;
         if failures >= self.settings.failure_limit {
-            log::warn!("backend {name} is down after {failures} failures: {}", why.words());
+            let failures =
+                if failures == 1 { "1 failure".to_string() } else { format!("{failures} failures in a row") };
+            log::warn!("backend {name} is down after {failures}: {}", why.words());
             self.schedule_probe(backend);
         } else if failures == 1 {
             log::warn!("backend {name}: {}", why.words());

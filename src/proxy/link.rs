@@ -6,8 +6,8 @@
 //!      +------------+------------+-> gone (lost, or out of step)
 //! ```
 //! A link begins with a question for the backend's version. What was queued before it stands goes out behind
-//! that. Requests are numbered by the byte they start at, so that what was never written can be told from what
-//! may have reached the backend.
+//! that. Requests are numbered by the byte they start at, so that what was never written can be told from
+//! what may have reached the backend.
 
 use std::collections::VecDeque;
 
@@ -174,7 +174,8 @@ pub(super) enum Expect {
         quiet: bool,
         /// A miss may stand in for it; the key ring ends with what follows its `EN`.
         read: bool,
-        /// Bytes of a key with a line end in it, that the key ring begins with: the answer may bear it as it is.
+        /// Bytes of a key with a line end in it, that the key ring begins with: the answer may bear it as it
+        /// is.
         raw_key: u8,
     },
     /// The answer to a quiet meta command, if it has any, and to the `mn` behind it.

@@ -1,5 +1,5 @@
-//! How links come and go. What was never written may go out on a fresh link; what may have reached the backend
-//! is never sent again.
+//! How links come and go. What was never written may go out on a fresh link; what may have reached the
+//! backend is never sent again.
 
 use std::collections::VecDeque;
 
@@ -144,8 +144,8 @@ impl Proxy {
         }
     }
 
-    /// A link has come to its end, or cannot be trusted any more. What may have reached the backend is answered
-    /// with an error; what was never written goes out on a fresh link, unless this one never stood.
+    /// A link has come to its end, or cannot be trusted any more. What may have reached the backend is
+    /// answered with an error; what was never written goes out on a fresh link, unless this one never stood.
     pub(super) fn lose_link(&mut self, conn: ConnId, why: Why) {
         let Some(link) = self.link(conn) else { return };
         let (backend, protocol, was_opening) = (link.backend, link.protocol, link.is_opening());
@@ -161,8 +161,8 @@ impl Proxy {
         self.fail_all(backend, lost);
     }
 
-    /// Nothing has been read from a link for too long: our sending side is shut down, what still comes is thrown
-    /// away, and it is kept until the backend ends it.
+    /// Nothing has been read from a link for too long: our sending side is shut down, what still comes is
+    /// thrown away, and it is kept until the backend ends it.
     pub(super) fn retire_link(&mut self, conn: ConnId) {
         self.counters.retired_links += 1;
         let Some(link) = self.link(conn) else { return };
@@ -210,8 +210,8 @@ impl Proxy {
         }
     }
 
-    /// What was never written on a link goes out on a fresh one; or is given back as failed, with `why` or because
-    /// the backend is down.
+    /// What was never written on a link goes out on a fresh one; or is given back as failed, with `why` or
+    /// because the backend is down.
     fn requeue(
         &mut self,
         backend: usize,
@@ -237,8 +237,8 @@ impl Proxy {
         failed
     }
 
-    /// Answers requests that have failed. That comes last: it makes clients go on, and what they ask next must
-    /// find the backend's links in order.
+    /// Answers requests that have failed. That comes last: it makes clients go on, and what they ask next
+    /// must find the backend's links in order.
     fn fail_all(&mut self, backend: usize, failed: Vec<FailedRequest>) {
         for (pending, key, why) in failed {
             self.fail(backend, pending.target, pending.expect, &key, why);

@@ -50,8 +50,8 @@ impl<'a> Value<'a> {
 }
 
 impl Proxy {
-    /// Queues a request for a backend; answers it with the error if that is not possible. `compose` writes its
-    /// line or head, given the opaque to use on a binary link; `key` goes into the key ring.
+    /// Queues a request for a backend; answers it with the error if that is not possible. `compose` writes
+    /// its line or head, given the opaque to use on a binary link; `key` goes into the key ring.
     #[inline]
     pub(super) fn queue_or_fail<'v>(
         &mut self,

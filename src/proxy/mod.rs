@@ -1,5 +1,5 @@
-//! A worker's logic: a sans-I/O state machine. Bytes, events and the time go in by `handle_*`; actions and the
-//! next deadline come out by `poll_*`. It never touches a socket, a clock, a thread or a random source.
+//! A worker's logic: a sans-I/O state machine. Bytes, events and the time go in by `handle_*`; actions and
+//! the next deadline come out by `poll_*`. It never touches a socket, a clock, a thread or a random source.
 //!
 //! ```text
 //!  client bytes -> client.rs -> text_requests.rs -> placement -> link_queue.rs: outbox + Pending

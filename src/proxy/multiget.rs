@@ -57,8 +57,8 @@ impl Proxy {
         self.end_part_request(id, part, Some(failed));
     }
 
-    /// Fails the reads whose answers are due. Those of one window are failed by their links; the later windows of
-    /// others have requests of their own, with later deadlines.
+    /// Fails the reads whose answers are due. Those of one window are failed by their links; the later
+    /// windows of others have requests of their own, with later deadlines.
     pub(super) fn expire_reads(&mut self) {
         let ids: Vec<(u32, u32)> = self.fanouts.ids().collect();
         for (index, generation) in ids {
@@ -72,8 +72,8 @@ impl Proxy {
         }
     }
 
-    /// When a read is due that is not left to the deadlines of its requests: one held back over several windows,
-    /// for somebody.
+    /// When a read is due that is not left to the deadlines of its requests: one held back over several
+    /// windows, for somebody.
     fn deadline_of(&self, fanout: &Fanout) -> Time {
         let client = self.clients.get(fanout.client.index(), fanout.client.generation());
         let awaited = client.is_some_and(|client| !client.closed && !client.cut);

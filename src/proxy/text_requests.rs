@@ -161,8 +161,8 @@ impl Proxy {
         });
     }
 
-    /// A value was refused, and memcached would have removed what stood under its key: so its owner is told to,
-    /// and the refusal is answered when it has.
+    /// A value was refused, and memcached would have removed what stood under its key: so its owner is told
+    /// to, and the refusal is answered when it has.
     pub(super) fn unlink_then_answer(&mut self, conn: ConnId, unlink: &Unlink, answer: &[u8]) {
         if self.client(conn).is_some_and(|client| client.protocol == super::client::Protocol::Binary) {
             return self.unlink_then_answer_binary(conn, &unlink.key, answer);
@@ -192,7 +192,8 @@ impl Proxy {
     }
 }
 
-/// An `ma` that creates its item answers `HD` as one that finds it does, but only the latter is silenced by `q`.
+/// An `ma` that creates its item answers `HD` as one that finds it does, but only the latter is silenced by
+/// `q`.
 fn is_told_by_backend(meta: &Meta<'_>) -> bool {
     meta.verb == MetaVerb::Arithmetic && Keys::new(meta.flags).any(|flag| flag[0] == b'N')
 }
