@@ -80,7 +80,7 @@ const FILE_LINES_MAX: usize = 700;
 /// Lines in src may be as wide as rustfmt makes them, columns; so many comments are wider, and none by more.
 const WIDTH_MAX: usize = 110;
 const WIDE_LINES_MAX: usize = 3;
-const WIDEST: usize = 113;
+const WIDEST: usize = 118;
 
 /// Marks of unfinished work: macros and attributes in the code, words anywhere.
 const UNFINISHED: [&str; 4] = ["todo!", "unimplemented!", "dbg!", "#[ignore"];
