@@ -4,16 +4,19 @@
 
 use super::binary::{HEADER_BYTES, RESPONSE_MAGIC};
 use super::number::digits;
+use super::scan;
 
 /// A frame at the start of the input, or why there is none yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// `VALUE` or `VA` with its data: `line` bytes of line, `total` bytes with data and CR LF.
+    /// `VALUE` or `VA` with its data and CR LF.
     Value {
         /// Bytes of the line, its end included.
         line: usize,
         /// Bytes of the frame.
         total: usize,
+        /// A `VALUE` line bears a CAS token.
+        with_cas: bool,
     },
     /// `END`.
     End {
@@ -63,9 +66,9 @@ pub fn values(input: &[u8], limits: ReplyLimits) -> Frame {
     if let Some(rest) = text.strip_prefix(b"VALUE ") {
         let mut fields = rest.split(|&byte| byte == b' ');
         let (_key, _flags) = (fields.next(), fields.next());
-        return match fields.next().and_then(decimal) {
-            Some(length) => value_frame(input, end, length, limits),
-            None => Frame::Broken,
+        return match (fields.next().and_then(decimal), fields.next(), fields.next()) {
+            (Some(length), cas, None) => value_frame(input, end, length, cas.is_some(), limits),
+            _ => Frame::Broken,
         };
     }
     if text == b"END" {
@@ -78,7 +81,36 @@ pub fn values(input: &[u8], limits: ReplyLimits) -> Frame {
 #[inline]
 pub fn value_key(frame: &[u8]) -> &[u8] {
     let rest = &frame[6..];
-    &rest[..rest.iter().position(|&byte| byte == b' ').unwrap_or(0)]
+    &rest[..scan::space(rest)]
+}
+
+/// The whole answer to a get of one key that was there: its bytes, if all of them have come in their usual form.
+/// `None` leaves the answer to [`values`], which says the same more slowly. One pass without searching: what is
+/// expected stands at its place.
+#[inline]
+pub fn hit(input: &[u8], key: &[u8], with_cas: bool) -> Option<usize> {
+    let rest = input.strip_prefix(b"VALUE ")?.strip_prefix(key)?.strip_prefix(b" ")?;
+    let (_flags, rest) = leading_number(rest)?;
+    let (length, rest) = leading_number(rest.strip_prefix(b" ")?)?;
+    let rest = if with_cas { leading_number(rest.strip_prefix(b" ")?)?.1 } else { rest };
+    let behind = rest.strip_prefix(b"\r\n")?.get(length..)?;
+    let end = b"\r\nEND\r\n";
+    behind.starts_with(end).then(|| input.len() - behind.len() + end.len())
+}
+
+/// The digits at the start of `text`, fewer than 20, and what follows them.
+#[inline]
+fn leading_number(text: &[u8]) -> Option<(usize, &[u8])> {
+    let (mut number, mut digits) = (0usize, 0);
+    for &byte in text.iter().take(20) {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        number = number.wrapping_mul(10).wrapping_add(usize::from(digit));
+        digits += 1;
+    }
+    (1..20).contains(&digits).then(|| (number, &text[digits..]))
 }
 
 /// The answer to a meta command. `raw_key` is the decoded key if it has a line end in it, else empty:
@@ -95,7 +127,7 @@ pub fn meta(input: &[u8], raw_key: &[u8], limits: ReplyLimits) -> Frame {
     if let Some(rest) = text.strip_prefix(b"VA ") {
         let length = rest.split(|&byte| byte == b' ').next().unwrap_or(rest);
         return match decimal(length) {
-            Some(length) => value_frame(input, end, length, limits),
+            Some(length) => value_frame(input, end, length, false, limits),
             None => Frame::Broken,
         };
     }
@@ -157,7 +189,7 @@ pub fn binary(input: &[u8], limits: ReplyLimits) -> Result<Header, Frame> {
 #[inline]
 fn line_end(input: &[u8], limits: ReplyLimits) -> Result<usize, Frame> {
     let window = &input[..input.len().min(limits.line_max)];
-    match window.iter().position(|&byte| byte == b'\n') {
+    match scan::line_end(window, 0).map(|end| end.lf) {
         Some(end) if end > 0 && input[end - 1] == b'\r' => Ok(end + 1),
         Some(_) => Err(Frame::Broken),
         None if input.len() >= limits.line_max => Err(Frame::Broken),
@@ -189,7 +221,7 @@ fn line_end_behind(input: &[u8], raw_key: &[u8], limits: ReplyLimits) -> Result<
 }
 
 #[inline]
-fn value_frame(input: &[u8], line: usize, length: usize, limits: ReplyLimits) -> Frame {
+fn value_frame(input: &[u8], line: usize, length: usize, with_cas: bool, limits: ReplyLimits) -> Frame {
     if length > limits.value_max {
         return Frame::Broken;
     }
@@ -200,7 +232,7 @@ fn value_frame(input: &[u8], line: usize, length: usize, limits: ReplyLimits) ->
     if &input[total - 2..total] != b"\r\n" {
         return Frame::Broken;
     }
-    Frame::Value { line, total }
+    Frame::Value { line, total, with_cas }
 }
 
 fn decimal(token: &[u8]) -> Option<usize> {
@@ -216,7 +248,7 @@ mod tests {
     #[test]
     fn values_in_every_split() {
         let whole = b"VALUE k 0 3\r\nabc\r\nEND\r\n";
-        assert_eq!(values(whole, LIMITS), Frame::Value { line: 13, total: 18 });
+        assert_eq!(values(whole, LIMITS), Frame::Value { line: 13, total: 18, with_cas: false });
         assert_eq!(values(&whole[18..], LIMITS), Frame::End { total: 5 });
         for cut in 0..18 {
             assert!(
@@ -229,11 +261,53 @@ mod tests {
     }
 
     #[test]
+    fn a_hit_is_what_values_and_end_say() {
+        let whole =
+            |cas: &str, value: &str| format!("VALUE key 7 {}{cas}\r\n{value}\r\nEND\r\n", value.len());
+        for (cas, with_cas) in [("", false), (" 1", true), (" 9999999999999999999", true)] {
+            for value in ["", "x", "\r\nEND\r\n", "VALUE key 7 1\r\nx\r\nEND\r\n"] {
+                let answer = whole(cas, value);
+                assert_eq!(hit(answer.as_bytes(), b"key", with_cas), Some(answer.len()));
+                let more = answer.clone() + "VALUE";
+                assert_eq!(hit(more.as_bytes(), b"key", with_cas), Some(answer.len()));
+                assert_eq!(hit(answer.as_bytes(), b"ke", with_cas), None);
+                assert_eq!(hit(answer.as_bytes(), b"key", !with_cas), None);
+                for cut in 0..answer.len() {
+                    assert_eq!(hit(&answer.as_bytes()[..cut], b"key", with_cas), None, "cut {cut}");
+                }
+                for place in 0..answer.len() {
+                    let mut altered = answer.clone().into_bytes();
+                    for byte in [b'0', b' ', b'\r', b'\n', b'k', 0] {
+                        altered[place] = byte;
+                        check_against_values(&altered, with_cas);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where [`hit`] finds an answer, the slow way finds the same one.
+    fn check_against_values(input: &[u8], with_cas: bool) {
+        let Some(found) = hit(input, b"key", with_cas) else { return };
+        let Frame::Value { total, with_cas: cas, .. } = values(input, LIMITS) else {
+            panic!("{}: no value", input.escape_ascii());
+        };
+        assert_eq!((value_key(input), cas), (&b"key"[..], with_cas), "{}", input.escape_ascii());
+        assert_eq!(
+            values(&input[total..], LIMITS),
+            Frame::End { total: found - total },
+            "{}",
+            input.escape_ascii()
+        );
+    }
+
+    #[test]
     fn what_cannot_be_the_answer_to_a_get() {
         for wrong in [
             &b"STORED\r\n"[..],
             b"VALUE k 0 abc\r\n",
             b"VALUE k 0\r\n",
+            b"VALUE k 0 1 2 3\r\nx\r\n",
             b"VALUE k 0 1001\r\n",
             b"VALUE k 0 1\r\nab\r\n",
             b"END\n",
@@ -247,8 +321,11 @@ mod tests {
 
     #[test]
     fn meta_values_and_lines() {
-        assert_eq!(meta(b"VA 2 s2 t-1\r\nhi\r\n", &[], LIMITS), Frame::Value { line: 13, total: 17 });
-        assert_eq!(meta(b"VA 0\r\n\r\n", &[], LIMITS), Frame::Value { line: 6, total: 8 });
+        assert_eq!(
+            meta(b"VA 2 s2 t-1\r\nhi\r\n", &[], LIMITS),
+            Frame::Value { line: 13, total: 17, with_cas: false }
+        );
+        assert_eq!(meta(b"VA 0\r\n\r\n", &[], LIMITS), Frame::Value { line: 6, total: 8, with_cas: false });
         assert_eq!(meta(b"HD f30\r\nEN\r\n", &[], LIMITS), Frame::Line { total: 8 });
         assert_eq!(meta(b"VA x\r\n", &[], LIMITS), Frame::Broken);
         assert_eq!(meta(b"VA\r\n", &[], LIMITS), Frame::Broken);
@@ -259,7 +336,10 @@ mod tests {
         let key = b"a\r\nVALUE b 0 1\r\nx\r\nEND\r\n";
         let line = [&b"VA 5 Oq k"[..], key, b" s5\r\n"].concat();
         let whole = [&line[..], b"value\r\n"].concat();
-        assert_eq!(meta(&whole, key, LIMITS), Frame::Value { line: line.len(), total: whole.len() });
+        assert_eq!(
+            meta(&whole, key, LIMITS),
+            Frame::Value { line: line.len(), total: whole.len(), with_cas: false }
+        );
         for cut in 0..whole.len() {
             let frame = meta(&whole[..cut], key, LIMITS);
             assert!(
@@ -270,7 +350,7 @@ mod tests {
         let debug = [&b"ME "[..], key, b" exp=-1\r\n"].concat();
         assert_eq!(meta(&debug, key, LIMITS), Frame::Line { total: debug.len() });
         let encoded = b"VA 2 kYQ== b\r\nhi\r\n";
-        assert_eq!(meta(encoded, key, LIMITS), Frame::Value { line: 14, total: 18 });
+        assert_eq!(meta(encoded, key, LIMITS), Frame::Value { line: 14, total: 18, with_cas: false });
         assert_eq!(meta(b"EN\r\n k", key, LIMITS), Frame::Line { total: 4 });
     }
 

@@ -156,12 +156,18 @@ impl Proxy {
         input: &[u8],
         backing: Option<&Bytes>,
     ) -> Reply {
+        let Some(link) = self.links.get(conn.index(), conn.generation()) else { return Reply::Broken };
+        let key = link.keys.front(pending.key_bytes as usize);
+        if let Some(total) = reply::hit(input, key, with_cas) {
+            self.counters.get_hits += 1;
+            self.pop_head(conn, &pending);
+            self.give(&pending, whole(&input[..total], backing, self.settings.limits.moved_min));
+            return Reply::Whole(total);
+        }
         let total = match reply::values(input, self.reply_limits) {
-            Frame::Value { total: value, .. } => {
-                let Some(link) = self.link(conn) else { return Reply::Broken };
-                let key = link.keys.front(pending.key_bytes as usize);
+            Frame::Value { total: value, with_cas: cas, .. } => {
                 let total = value + b"END\r\n".len();
-                if reply::value_key(input) != key || has_cas(input) != with_cas {
+                if reply::value_key(input) != key || cas != with_cas {
                     return Reply::Broken;
                 }
                 match input.get(value..total) {
@@ -187,9 +193,9 @@ impl Proxy {
 
     fn take_values(&mut self, conn: ConnId, pending: Pending, input: &[u8]) -> Reply {
         match reply::values(input, self.reply_limits) {
-            Frame::Value { total, .. } => {
+            Frame::Value { total, with_cas, .. } => {
                 let fits = match pending.target {
-                    Target::Part(id, part) => self.take_part_value(id, part, &input[..total]),
+                    Target::Part(id, part) => self.take_part_value(id, part, &input[..total], with_cas),
                     _ => true,
                 };
                 if fits { Reply::Part(total) } else { Reply::Broken }
@@ -216,9 +222,9 @@ impl Proxy {
         }
     }
 
-    fn take_part_value(&mut self, id: FanoutId, part: u16, frame: &[u8]) -> bool {
+    fn take_part_value(&mut self, id: FanoutId, part: u16, frame: &[u8], with_cas: bool) -> bool {
         let Some(Some(fanout)) = self.fanouts.get_mut(id.0 as usize, id.1) else { return true };
-        has_cas(frame) == fanout.read.with_cas()
+        with_cas == fanout.read.with_cas()
             && fanout.take_value(usize::from(part), reply::value_key(frame), frame)
     }
 
@@ -479,12 +485,6 @@ fn whole<'a>(frame: &'a [u8], backing: Option<&Bytes>, moved_min: usize) -> Answ
 /// The bytes that make a get's answer worth looking at again: with a whole value its `END` is awaited too.
 fn partial_get(input: &[u8], needed: usize) -> usize {
     if needed > input.len() + 1 { needed + b"END\r\n".len() } else { needed }
-}
-
-/// The `VALUE` line bears a CAS token: it has four fields.
-#[inline]
-fn has_cas(frame: &[u8]) -> bool {
-    frame.iter().take_while(|&&byte| byte != b'\r').filter(|&&byte| byte == b' ').count() == 4
 }
 
 /// The line can be the answer to such a command.
