@@ -14,6 +14,8 @@ use std::time::Duration;
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+pub use crate::proxy::settings::ReadErrors;
+
 mod address;
 #[cfg(test)]
 mod tests;
@@ -90,17 +92,6 @@ pub enum Address {
     Unix(PathBuf),
     /// One of the in-process memory backends of `embedded:N`.
     Embedded,
-}
-
-/// What a read is answered whose backend fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadErrors {
-    /// The error.
-    Error,
-    /// get, gat and mg without `c`: a miss. What carries a token: the error.
-    Miss,
-    /// gets and gats are answered as misses too.
-    MissAll,
 }
 
 /// Why [`parse`] gave no configuration: a request for help, or a bad command line.

@@ -95,11 +95,6 @@ impl Control {
 }
 
 impl WorkerHandle {
-    /// Which worker it is.
-    pub fn worker(&self) -> usize {
-        self.worker
-    }
-
     /// From now on mail wakes this worker.
     pub(crate) fn wake_by(&self, waker: mio::Waker) {
         // Mail that came before had nobody to wake: the worker is to look at once.

@@ -9,7 +9,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::acceptor::Acceptor;
-use crate::config::{Address, Backend, Config, Listen, ReadErrors};
+use crate::config::{Address, Backend, Config, Listen};
 use crate::control::Control;
 use crate::embedded::EmbeddedBackend;
 use crate::io::mio::{BackendAddress, MioIo};
@@ -17,7 +17,7 @@ use crate::limits::Limits;
 use crate::placement::{Placement, Server};
 use crate::proxy::Proxy;
 use crate::proxy::message::Message;
-use crate::proxy::settings::{self, BackendSettings, Process, Settings};
+use crate::proxy::settings::{BackendSettings, Process, Settings};
 use crate::{listen, resolver, worker};
 
 /// Descriptors that the process needs beside those of its clients and links.
@@ -131,11 +131,7 @@ fn settings(config: &Config, max_conns: usize) -> Settings {
         connect_timeout: config.connect_timeout,
         failure_limit: config.failure_limit,
         retry_interval: config.retry_interval,
-        read_errors: match config.read_errors {
-            ReadErrors::Error => settings::ReadErrors::Error,
-            ReadErrors::Miss => settings::ReadErrors::Miss,
-            ReadErrors::MissAll => settings::ReadErrors::MissAll,
-        },
+        read_errors: config.read_errors,
         flush_all_enabled: config.flush_all_enabled,
         limits: Limits { value_max: config.value_max, ..Limits::default() },
         process: Process { id: std::process::id(), started: unix_time() },

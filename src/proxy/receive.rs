@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 
-use crate::io::ConnId;
-use crate::protocol::binary::{HEADER_BYTES, opcode, status};
+use crate::io::{Action, ConnId};
+use crate::protocol::binary::{self, HEADER_BYTES, opcode, status};
 use crate::protocol::meta::MetaVerb;
 use crate::protocol::number::digits;
 use crate::protocol::reply::{self, Frame, Header};
@@ -18,7 +18,6 @@ use super::link::{Expect, LineVerb, LinkState, Pending, Target};
 use super::message::Message;
 use super::replies::Answer;
 use super::text_requests::TOO_LARGE;
-use crate::io::Action;
 
 /// What was found at the start of a link's bytes.
 enum Reply {
@@ -375,7 +374,7 @@ impl Proxy {
         };
         let total = HEADER_BYTES + header.body;
         let (expected, tag) = match pending.expect {
-            Expect::Binary { opcode, tag, .. } => (crate::protocol::binary::answering(opcode).0, tag),
+            Expect::Binary { opcode, tag, .. } => (binary::answering(opcode).0, tag),
             Expect::BinaryUnlinked { tag, .. } => (opcode::DELETE, tag),
             Expect::BinaryVersion { tag } => (opcode::VERSION, tag),
             _ => return Reply::Broken,
@@ -443,7 +442,7 @@ impl Proxy {
 
     fn count_binary(&mut self, opcode: u8, status: u16) {
         let counters = &mut self.counters;
-        let counter = match (crate::protocol::binary::answering(opcode).0, status) {
+        let counter = match (binary::answering(opcode).0, status) {
             (opcode::GET | opcode::GETK | opcode::GAT | opcode::GATK, status::OK) => &mut counters.get_hits,
             (opcode::GET | opcode::GETK | opcode::GAT | opcode::GATK, status::KEY_NOT_FOUND) => {
                 &mut counters.get_misses

@@ -9,7 +9,7 @@ use crate::protocol::meta::{Meta, MetaVerb};
 use crate::protocol::text::{self, Keys, Request, Step, Store};
 
 use super::Proxy;
-use super::client::{Refused, Taken, Unlink};
+use super::client::{Protocol, Refused, Taken, Unlink};
 use super::fanout::Read;
 use super::link::{Expect, LineVerb, LinkProtocol, Target};
 use super::link_queue::Value;
@@ -164,7 +164,7 @@ impl Proxy {
     /// A value was refused, and memcached would have removed what stood under its key: so its owner is told
     /// to, and the refusal is answered when it has.
     pub(super) fn unlink_then_answer(&mut self, conn: ConnId, unlink: &Unlink, answer: &[u8]) {
-        if self.client(conn).is_some_and(|client| client.protocol == super::client::Protocol::Binary) {
+        if self.client(conn).is_some_and(|client| client.protocol == Protocol::Binary) {
             return self.unlink_then_answer_binary(conn, &unlink.key, answer);
         }
         let slot = self.reserve_slot(conn);
