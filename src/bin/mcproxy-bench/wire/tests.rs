@@ -1,0 +1,1 @@
+//! Replies as memcached gives them, in every split, and with every byte altered.
