@@ -144,10 +144,14 @@ fn hold(plan: &Plan, sockets: &mut [Socket]) -> Result<(), Trouble> {
     let time = plan.duration().unwrap_or(SETTLE).max(SETTLE);
     let progress = Progress::start("holding", Goal::Time(time));
     let started = Instant::now();
-    while let Some(left) = time.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) {
+    loop {
+        let elapsed = started.elapsed();
+        let Some(left) = time.checked_sub(elapsed).filter(|left| !left.is_zero()) else { break };
+        if elapsed >= progress.interval() {
+            let (done, all) = (elapsed.as_secs_f64(), time.as_secs_f64());
+            progress.say(&format!("{} connections, {done:.0} of {all} s", sockets.len()));
+        }
         thread::sleep(left.min(progress.interval()));
-        let elapsed = started.elapsed().as_secs_f64();
-        progress.say(&format!("{} connections, {elapsed:.0} of {} s", sockets.len(), time.as_secs_f64()));
     }
     for (number, socket) in sockets.iter_mut().enumerate() {
         let client = number as u32;

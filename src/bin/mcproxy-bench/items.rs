@@ -3,15 +3,21 @@
 //! A key is `k` and its number, padded with zeros. A value is
 //!
 //! ```text
-//! KEY SP client(5 digits) . version(10 digits) SP padding
+//! KEY SP client(5 digits) . version(10 digits) . check(5 letters) SP padding
 //! ```
 //!
-//! where client and version are those of the `set` that wrote it. The padding is cut from one fixed pattern at a place
-//! that is a hash of the key's number, the client and the version: a value of another key, of another write, or
-//! pieced together from two, is known by it.
+//! where client and version are those of the `set` that wrote it. The letters are a hash of the key's number, the
+//! client and the version, and the padding is cut from one fixed pattern at a place that is part of the same hash: a
+//! value of another key, an altered one, or one pieced together from two, is known by it.
 
-/// Bytes of ` client.version `.
-const STAMP_BYTES: usize = 18;
+/// Bytes of ` client.version.check `.
+const STAMP_BYTES: usize = 24;
+
+/// Where the client and the version stand in the stamp, as two words.
+const WRITE: std::ops::Range<usize> = 1..17;
+
+/// Where the letters stand.
+const CHECK: std::ops::Range<usize> = 18..23;
 
 /// Places where a padding may begin; a power of two.
 const SHIFTS: u64 = 1024;
@@ -65,12 +71,14 @@ impl Items {
     /// Appends what `client` writes to a key.
     #[inline]
     pub(crate) fn put_value(&self, number: u64, client: u32, version: u64, out: &mut Vec<u8>) {
-        let mut stamp = *b" 00000.0000000000 ";
+        let mut stamp = *b" 00000.0000000000.aaaaa ";
         put_digits(&mut stamp[1..6], u64::from(client));
         put_digits(&mut stamp[7..17], version);
+        let hash = hash(number, &stamp);
+        stamp[CHECK].copy_from_slice(&letters(hash));
         out.extend_from_slice(self.key(number));
         out.extend_from_slice(&stamp);
-        out.extend_from_slice(self.padding(number, &stamp));
+        out.extend_from_slice(self.padding(hash));
     }
 
     /// Whether `value` is one that some client wrote to this key, to the last byte.
@@ -78,20 +86,32 @@ impl Items {
     pub(crate) fn is_value(&self, number: u64, value: &[u8]) -> bool {
         let Some((key, rest)) = value.split_at_checked(self.key_bytes) else { return false };
         let Some((stamp, padding)) = rest.split_first_chunk::<STAMP_BYTES>() else { return false };
+        let hash = hash(number, stamp);
         key == self.key(number)
-            && stamp[0] == b' '
-            && stamp[STAMP_BYTES - 1] == b' '
-            && padding == self.padding(number, stamp)
+            && (stamp[0], stamp[17], stamp[23]) == (b' ', b'.', b' ')
+            && stamp[CHECK] == letters(hash)
+            && padding == self.padding(hash)
     }
 
     #[inline]
-    fn padding(&self, number: u64, stamp: &[u8; STAMP_BYTES]) -> &[u8] {
-        let mut words = stamp[1..STAMP_BYTES - 1].chunks_exact(8);
-        let mut word = || words.next().and_then(|word| word.try_into().ok()).map_or(0, u64::from_le_bytes);
-        let hash = mix(number ^ mix(word()) ^ word());
+    fn padding(&self, hash: u64) -> &[u8] {
         let start = (hash % SHIFTS) as usize;
         &self.pattern[start..start + self.pattern.len() - SHIFTS as usize]
     }
+}
+
+/// Of a key and a write to it.
+#[inline]
+fn hash(number: u64, stamp: &[u8; STAMP_BYTES]) -> u64 {
+    let mut words = stamp[WRITE].chunks_exact(8);
+    let mut word = || words.next().and_then(|word| word.try_into().ok()).map_or(0, u64::from_le_bytes);
+    mix(number ^ mix(word()) ^ word())
+}
+
+/// The bits above those that place the padding.
+#[inline]
+fn letters(hash: u64) -> [u8; 5] {
+    std::array::from_fn(|place| b'`' + ((hash >> (10 + 5 * place)) & 31) as u8)
 }
 
 /// A well-mixed number (the finalizer of SplitMix64, Steele, Lea and Flood 2014).
@@ -137,19 +157,19 @@ mod tests {
 
     #[test]
     fn a_value_is_known_by_every_byte() {
-        for length in [49, 50, 100, 5000] {
+        for length in [55, 56, 100, 5000] {
             let items = Items::new(1000, 31, length);
             let good = value(&items, 123, 7, 4_567_890);
             assert_eq!(good.len(), length);
             assert!(items.is_value(123, &good));
             assert!(!items.is_value(122, &good));
             assert!(!items.is_value(123, &good[..length - 1]));
-            // Without padding nothing tells one stamp from another.
-            let known = if length < 100 { 0..31 } else { 0..length };
-            for place in known {
-                let mut wrong = good.clone();
-                wrong[place] ^= 1;
-                assert!(!items.is_value(123, &wrong), "byte {place} of {length} altered");
+            for place in 0..length {
+                for change in [1, 2, 0x20, 0x80] {
+                    let mut wrong = good.clone();
+                    wrong[place] ^= change;
+                    assert!(!items.is_value(123, &wrong), "byte {place} of {length} altered");
+                }
             }
         }
     }
@@ -159,10 +179,10 @@ mod tests {
         let items = Items::new(1000, 31, 4096);
         let (one, other) = (value(&items, 5, 1, 1), value(&items, 5, 1, 2));
         assert!(items.is_value(5, &one) && items.is_value(5, &other));
-        for cut in 50..4096 {
+        for cut in 30..4096 {
             let pieced = [&one[..cut], &other[cut..]].concat();
-            // Where two paddings happen to agree to the end, the whole is one of the two.
-            assert!(pieced == one || !items.is_value(5, &pieced), "cut at {cut}");
+            // Where both agree up to the cut or from it on, the whole is one of the two.
+            assert!(pieced == one || pieced == other || !items.is_value(5, &pieced), "cut at {cut}");
         }
     }
 

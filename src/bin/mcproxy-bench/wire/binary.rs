@@ -71,21 +71,22 @@ pub(super) fn read(
     if header.opcode != if several { opcode::GETKQ } else { opcode::GET } {
         return Err("the answer to another command");
     }
+    // Lengths are checked before the rest is waited for: a wrong one would be waited for in vain.
+    let key = if several { wire.items.key(wire.number(asked, place)) } else { &[] };
+    if header.status == status::OK {
+        value_lengths(wire, key, &header)?;
+    }
     if input.len() < whole {
         return Ok(Step::More);
     }
     match header.status {
-        status::OK => value(wire, wire.number(asked, place), several, &header, &input[HEADER_BYTES..whole])?,
-        status::KEY_NOT_FOUND if !several => {
-            wire.ended(asked, reading, tally);
-            return Ok(Step::Done(whole));
+        status::OK => {
+            value(wire, wire.number(asked, place), key, &input[HEADER_BYTES..whole])?;
+            Wire::came(reading, tally, place);
         }
-        other => {
-            tolerate(wire, reading, other)?;
-            return Ok(if several { Step::Part(whole) } else { Step::Done(whole) });
-        }
+        status::KEY_NOT_FOUND if !several => wire.ended(asked, reading, tally),
+        other => tolerate(wire, reading, other)?,
     }
-    Wire::came(reading, tally, place);
     Ok(if several { Step::Part(whole) } else { Step::Done(whole) })
 }
 
@@ -104,13 +105,14 @@ pub(super) fn stored(
     if header.opcode != opcode::SET {
         return Err("the answer to another command");
     }
+    if header.status == status::OK && (header.body > 0 || header.cas == 0) {
+        return Err("a body, or no CAS token, in the answer to a Set");
+    }
     if input.len() < whole {
         return Ok(Step::More);
     }
     if header.status != status::OK {
         tolerate(wire, reading, header.status)?;
-    } else if header.key + header.extras + header.body > 0 || header.cas == 0 {
-        return Err("a body, or no CAS token, in the answer to a Set");
     }
     Ok(Step::Done(whole))
 }
@@ -152,16 +154,16 @@ fn header(wire: &Wire, input: &[u8]) -> Result<Option<Header>, &'static str> {
     Ok(Some(header))
 }
 
-/// Checks the body of a value.
-fn value(wire: &Wire, number: u64, with_key: bool, header: &Header, body: &[u8]) -> Result<(), &'static str> {
-    let key = if with_key { wire.items.key(number) } else { &[] };
-    if header.extras != VALUE_EXTRAS
-        || header.key != key.len()
-        || header.body != VALUE_EXTRAS + key.len() + wire.items.value_bytes()
-        || header.cas == 0
-    {
-        return Err("a value with other lengths, or without a CAS token");
-    }
+fn value_lengths(wire: &Wire, key: &[u8], header: &Header) -> Result<(), &'static str> {
+    let fits = header.extras == VALUE_EXTRAS
+        && header.key == key.len()
+        && header.body == VALUE_EXTRAS + key.len() + wire.items.value_bytes()
+        && header.cas != 0;
+    if fits { Ok(()) } else { Err("a value with other lengths, or without a CAS token") }
+}
+
+/// Checks the body of a value whose lengths are right.
+fn value(wire: &Wire, number: u64, key: &[u8], body: &[u8]) -> Result<(), &'static str> {
     let (extras, rest) = body.split_at(VALUE_EXTRAS);
     if extras != [0; VALUE_EXTRAS] {
         return Err("a value with other flags");

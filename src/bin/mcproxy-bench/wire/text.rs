@@ -12,7 +12,7 @@ pub(super) struct Form {
     set_tail: Vec<u8>,
     /// Behind the key of a `VALUE` line; with `gets` the token follows.
     value_tail: Vec<u8>,
-    gets: bool,
+    pub(super) gets: bool,
 }
 
 impl Form {
