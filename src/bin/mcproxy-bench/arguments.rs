@@ -307,12 +307,12 @@ fn exit_of(error: &clap::Error) -> Exit {
         ErrorKind::MissingRequiredArgument => format!("{flag}: missing (see --help)"),
         ErrorKind::InvalidValue => format!("{flag}: its value is missing"),
         ErrorKind::TooManyValues => format!("{flag} {value}: this flag takes no value"),
-        ErrorKind::ArgumentConflict if context(error, ContextKind::PriorArg).is_empty() => {
-            format!("{flag}: given more than once")
-        }
-        ErrorKind::ArgumentConflict => {
-            format!("{flag}: not together with {}", shown(&context(error, ContextKind::PriorArg)))
-        }
+        ErrorKind::ArgumentConflict => match shown(&context(error, ContextKind::PriorArg)) {
+            other if other.is_empty() || other.split(" <").next() == Some(&flag[..]) => {
+                format!("{flag}: given more than once")
+            }
+            other => format!("{flag}: not together with {other}"),
+        },
         ErrorKind::ValueValidation => {
             let why = error.source().map_or_else(first_line, ToString::to_string);
             format!("{flag} {}: {why}", if value.is_empty() { "''" } else { &value })

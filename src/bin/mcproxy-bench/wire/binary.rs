@@ -13,6 +13,9 @@ const SET_EXTRAS: usize = 8;
 /// Flags of a value.
 const VALUE_EXTRAS: usize = 4;
 
+/// What memcached says of a key that is not there.
+const NOT_FOUND: &[u8] = b"Not found";
+
 /// A reply's header.
 struct Header {
     opcode: u8,
@@ -84,7 +87,12 @@ pub(super) fn read(
             value(wire, wire.number(asked, place), key, &input[HEADER_BYTES..whole])?;
             Wire::came(reading, tally, place);
         }
-        status::KEY_NOT_FOUND if !several => wire.ended(asked, reading, tally),
+        status::KEY_NOT_FOUND if !several => {
+            if &input[HEADER_BYTES..whole] != NOT_FOUND {
+                return Err("other words than memcached's for a key that is not there");
+            }
+            wire.ended(asked, reading, tally);
+        }
         other => tolerate(wire, reading, other)?,
     }
     Ok(if several { Step::Part(whole) } else { Step::Done(whole) })
@@ -150,6 +158,9 @@ fn header(wire: &Wire, input: &[u8]) -> Result<Option<Header>, &'static str> {
         || header.body > wire.frame_max() - HEADER_BYTES
     {
         return Err("a header that makes no sense");
+    }
+    if header.status != status::OK && (header.key > 0 || header.extras > 0 || header.cas != 0) {
+        return Err("the header of an error with more than words");
     }
     Ok(Some(header))
 }

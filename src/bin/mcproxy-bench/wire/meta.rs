@@ -49,8 +49,6 @@ impl Form {
         input: &[u8],
     ) -> Result<Step, &'static str> {
         let several = asked.op == Op::Multiget;
-        // What says that no value comes, or no more.
-        let end: &[u8] = if several { b"MN\r\n" } else { b"EN\r\n" };
         if input.starts_with(b"VA ") {
             return self.value(wire, asked, reading, tally, input).map(|length| match length {
                 Some(length) if several => Step::Part(length),
@@ -58,12 +56,15 @@ impl Form {
                 None => Step::More,
             });
         }
-        if input.starts_with(end) {
-            wire.ended(asked, reading, tally);
-            return Ok(Step::Done(end.len()));
-        }
-        if begins(input, b"VA ") || begins(input, end) {
-            return Ok(Step::More);
+        let end = if several { fence(input) } else { miss(wire, asked, input) };
+        match end {
+            Ok(Some(length)) => {
+                wire.ended(asked, reading, tally);
+                return Ok(Step::Done(length));
+            }
+            Ok(None) => return Ok(Step::More),
+            Err(()) if begins(input, b"VA ") => return Ok(Step::More),
+            Err(()) => {}
         }
         let Some(length) = wire.error_line(input)? else { return Ok(Step::More) };
         reading.failed = true;
@@ -104,6 +105,24 @@ impl Form {
         Wire::came(reading, tally, place);
         Ok(Some(input.len() - rest.len() + bytes + 2))
     }
+}
+
+/// The answer to `mn`: its length, or `None` if it may still come.
+fn fence(input: &[u8]) -> Result<Option<usize>, ()> {
+    const FENCE: &[u8] = b"MN\r\n";
+    Ok(expect(&mut &*input, FENCE)?.then_some(FENCE.len()))
+}
+
+/// What says that a key is not there: its length, or `None` if it may still come. memcached 1.6.18 gives the key back.
+fn miss(wire: &Wire, asked: &Asked, input: &[u8]) -> Result<Option<usize>, ()> {
+    let mut rest = input;
+    if !expect(&mut rest, b"EN")? || rest.is_empty() {
+        return Ok(None);
+    }
+    if rest[0] == b' ' && !(expect(&mut rest, b" k")? && expect(&mut rest, wire.items.key(asked.subject))?) {
+        return Ok(None);
+    }
+    Ok(expect(&mut rest, b"\r\n")?.then_some(input.len() - rest.len()))
 }
 
 /// The answer to an `ms`.
