@@ -251,6 +251,7 @@ fn waiting_for_a_slow_server_is_measured() {
     let run = load(relay.address, &[flags, &["--rate", "1000", "--seconds", "0.5", "--timeout", "60"]]);
     assert_eq!(run.counts(["operations", "unsent"]), [500, 0], "{}", run.shown());
     assert!(run.number("p50_us") > 20_000.0, "{}", run.shown());
+    assert!(run.number("late_p50_us") > 20_000.0, "one request in flight: {}", run.shown());
     // In a closed loop it is one slow operation.
     let relay = stall();
     let run = load(relay.address, &[flags, &["--requests", "500"]]);

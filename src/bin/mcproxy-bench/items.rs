@@ -43,12 +43,14 @@ pub(crate) fn value_bytes_min(key_bytes: u64) -> u64 {
 impl Items {
     /// `count` keys. Lengths are at least those that [`key_bytes_min`] and [`value_bytes_min`] give.
     pub(crate) fn new(count: u64, key_bytes: usize, value_bytes: usize) -> Self {
-        let width = key_bytes - 1;
-        let keys: String = (0..count).map(|number| format!("k{number:0width$}")).collect();
+        let mut keys = vec![b'k'; count as usize * key_bytes];
+        for (number, key) in keys.chunks_exact_mut(key_bytes).enumerate() {
+            put_digits(&mut key[1..], number as u64);
+        }
         let padding = value_bytes - key_bytes - STAMP_BYTES;
         let letter = |place: usize| b'a' + (mix(place as u64) % 26) as u8;
         let pattern = (0..padding + SHIFTS as usize).map(letter).collect();
-        Items { keys: keys.into_bytes().into_boxed_slice(), key_bytes, value_bytes, pattern }
+        Items { keys: keys.into_boxed_slice(), key_bytes, value_bytes, pattern }
     }
 
     /// The key with this number, below the count.

@@ -100,6 +100,7 @@ impl Lane {
         match pace {
             Pace::Closed { .. } => {
                 for index in 0..self.clients.len() {
+                    self.shared.look();
                     self.fill(index, &mut pace, depth)?;
                 }
             }
@@ -170,6 +171,7 @@ impl Lane {
             && let Some(due) = pace.next(self.shared.now)
         {
             self.room.pop_front();
+            self.shared.tally.sent_late(self.shared.now - due);
             if self.clients[index as usize].ask(&mut self.shared, due) {
                 self.dirty.push(index);
             }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::arguments::{Plan, Workload};
 use crate::process::Usage;
-use crate::tally::Tally;
+use crate::tally::{Tally, percentile};
 
 /// What a run found.
 pub(crate) struct Outcome<'a> {
@@ -123,11 +123,13 @@ impl Outcome<'_> {
             ("mean_us", Field::Number(tally.latency.mean() / 1000.0)),
         ];
         fields.extend([
-            ("p50_us", Field::Number(tally.percentile(50.0))),
-            ("p90_us", Field::Number(tally.percentile(90.0))),
-            ("p99_us", Field::Number(tally.percentile(99.0))),
-            ("p99_9_us", Field::Number(tally.percentile(99.9))),
-            ("max_us", Field::Number(tally.percentile(100.0))),
+            ("p50_us", Field::Number(percentile(&tally.latency, 50.0))),
+            ("p90_us", Field::Number(percentile(&tally.latency, 90.0))),
+            ("p99_us", Field::Number(percentile(&tally.latency, 99.0))),
+            ("p99_9_us", Field::Number(percentile(&tally.latency, 99.9))),
+            ("max_us", Field::Number(percentile(&tally.latency, 100.0))),
+            ("late_p50_us", Field::Number(percentile(&tally.lateness, 50.0))),
+            ("late_p99_us", Field::Number(percentile(&tally.lateness, 99.0))),
         ]);
         fields.into_iter().map(|(name, field)| (name.to_string(), field)).collect()
     }
@@ -172,7 +174,8 @@ fn json(outcome: &Outcome) -> String {
             .collect::<Vec<_>>()
             .join(",")
     };
-    let points = DISTRIBUTION.map(|percent| format!("[{percent},{:.3}]", outcome.tally.percentile(percent)));
+    let points =
+        DISTRIBUTION.map(|percent| format!("[{percent},{:.3}]", percentile(&outcome.tally.latency, percent)));
     let processes = outcome.used.iter().map(|used| {
         let fields = outcome.fields_of(used).map(|(name, field)| (name.to_string(), field));
         format!("{}:{{{}}}", quoted(&used.name), members(&fields))
@@ -224,8 +227,13 @@ fn summary(outcome: &Outcome) -> String {
             grouped(tally.sets)
         ),
     );
-    let latencies = PERCENTILES.map(|(name, percent)| format!("{name} {:.1}", tally.percentile(percent)));
+    let latencies =
+        PERCENTILES.map(|(name, percent)| format!("{name} {:.1}", percentile(&tally.latency, percent)));
     line("latency, us", latencies.join("  "));
+    if plan.rate.is_some() {
+        let [p50, p99] = [50.0, 99.0].map(|percent| percentile(&tally.lateness, percent));
+        line("sent late, us", format!("p50 {p50:.1}  p99 {p99:.1} (part of the latency)"));
+    }
     line(
         "values",
         format!(

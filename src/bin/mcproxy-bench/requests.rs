@@ -74,13 +74,11 @@ impl Source {
     }
 }
 
-/// The number of the `place`th of the `count` keys of a multiget. They are all different: each comes from a stretch
-/// of its own of all `keys`.
+/// The number of the `place`th key of a multiget. They are all different: each comes from a stretch of its own, of
+/// `width` keys.
 #[inline]
-pub(crate) fn key_of_multiget(subject: u64, place: u64, count: u64, keys: u64) -> u64 {
-    let start = place * keys / count;
-    let end = (place + 1) * keys / count;
-    start + below(mix(subject.wrapping_add(place)), end - start)
+pub(crate) fn key_of_multiget(subject: u64, place: u64, width: u64) -> u64 {
+    place * width + below(mix(subject.wrapping_add(place)), width)
 }
 
 /// Below `bound` (which has at most 32 bits), by the low half of `random`.
@@ -98,7 +96,7 @@ mod tests {
         for (count, keys) in [(1, 1), (20, 20), (20, 10_000), (7, 30), (1000, 1001)] {
             for subject in 0..50 {
                 let drawn: Vec<u64> =
-                    (0..count).map(|at| key_of_multiget(mix(subject), at, count, keys)).collect();
+                    (0..count).map(|at| key_of_multiget(mix(subject), at, keys / count)).collect();
                 assert!(drawn.windows(2).all(|pair| pair[0] < pair[1]), "{count} of {keys}: {drawn:?}");
                 assert!(drawn.iter().all(|&key| key < keys), "{count} of {keys}: {drawn:?}");
             }

@@ -32,12 +32,14 @@ pub(crate) struct Tally {
     pub(crate) ended: u64,
     /// Nanoseconds.
     pub(crate) latency: Histogram<u64>,
+    /// Open loop: from when an operation was due to when it was sent, nanoseconds. It is part of the latency.
+    pub(crate) lateness: Histogram<u64>,
 }
 
 impl Tally {
     /// Nothing yet.
     pub(crate) fn new() -> Self {
-        let latency = Histogram::new_with_bounds(1, LATENCY_MAX, DIGITS).expect("bounds that it takes");
+        let histogram = || Histogram::new_with_bounds(1, LATENCY_MAX, DIGITS).expect("bounds that it takes");
         Tally {
             gets: 0,
             sets: 0,
@@ -48,7 +50,8 @@ impl Tally {
             sent: 0,
             received: 0,
             ended: 0,
-            latency,
+            latency: histogram(),
+            lateness: histogram(),
         }
     }
 
@@ -60,6 +63,12 @@ impl Tally {
             Op::Set => self.sets += 1,
         }
         self.latency.saturating_record(latency);
+    }
+
+    /// One operation of a schedule was sent so many nanoseconds after it was due.
+    #[inline]
+    pub(crate) fn sent_late(&mut self, lateness: u64) {
+        self.lateness.saturating_record(lateness);
     }
 
     /// Operations answered.
@@ -79,15 +88,13 @@ impl Tally {
         self.received += other.received;
         self.ended = self.ended.max(other.ended);
         self.latency.add(&other.latency).expect("the same bounds");
+        self.lateness.add(&other.lateness).expect("the same bounds");
     }
+}
 
-    /// The latency that this part of the operations did not exceed, microseconds.
-    pub(crate) fn percentile(&self, percent: f64) -> f64 {
-        let nanoseconds = if percent >= 100.0 {
-            self.latency.max()
-        } else {
-            self.latency.value_at_quantile(percent / 100.0)
-        };
-        nanoseconds as f64 / 1000.0
-    }
+/// The time that this part of all times did not exceed, microseconds.
+pub(crate) fn percentile(times: &Histogram<u64>, percent: f64) -> f64 {
+    // A histogram gives the end of the range that a time fell in; the maximum is exact enough to cap it.
+    let nanoseconds = times.value_at_quantile(percent / 100.0).min(times.max());
+    nanoseconds as f64 / 1000.0
 }

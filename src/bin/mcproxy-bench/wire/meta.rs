@@ -87,7 +87,7 @@ impl Form {
             return Ok(None);
         }
         let Some((key, behind)) = rest.split_at_checked(wire.items.key_bytes()) else { return Ok(None) };
-        let place = wire.place_of(asked, key, reading.key)?;
+        let (place, number) = wire.place_of(asked, key, reading.key)?;
         rest = behind;
         if !expect(&mut rest, b"\r\n").map_err(|()| "a value line with more than was asked for")? {
             return Ok(None);
@@ -96,7 +96,7 @@ impl Form {
         if rest.len() < bytes + 2 {
             return Ok(None);
         }
-        if !wire.items.is_value(wire.number(asked, place), &rest[..bytes]) {
+        if !wire.items.is_value(number, &rest[..bytes]) {
             return Err("a value that does not belong to its key");
         }
         if &rest[bytes..bytes + 2] != b"\r\n" {

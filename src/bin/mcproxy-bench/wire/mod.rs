@@ -38,10 +38,10 @@ pub(crate) enum Step {
 pub(crate) struct Wire {
     items: Arc<Items>,
     form: Form,
-    /// Different keys.
-    keys: u64,
     /// Keys of a multiget.
     multiget: u64,
+    /// Keys that each of them is drawn from; what is left over at the end is never asked for.
+    width: u64,
     tolerate_errors: bool,
 }
 
@@ -68,8 +68,8 @@ impl Wire {
             Protocol::Meta => Form::Meta(meta::Form::new(items.value_bytes())),
             Protocol::Binary => Form::Binary,
         };
-        let (keys, multiget) = (plan.keys, plan.multiget);
-        Wire { items, form, keys, multiget, tolerate_errors: plan.tolerate_errors }
+        let (multiget, width) = (plan.multiget, plan.keys / plan.multiget);
+        Wire { items, form, multiget, width, tolerate_errors: plan.tolerate_errors }
     }
 
     /// Appends a request. A set's value is the `version`th of `client`.
@@ -154,16 +154,17 @@ impl Wire {
     #[inline]
     fn number(&self, asked: &Asked, place: u64) -> u64 {
         match asked.op {
-            Op::Multiget => key_of_multiget(asked.subject, place, self.multiget, self.keys),
+            Op::Multiget => key_of_multiget(asked.subject, place, self.width),
             Op::Get | Op::Set => asked.subject,
         }
     }
 
-    /// The first place from `start` on at which `key` was asked for.
+    /// The first place from `start` on at which `key` was asked for, and its number.
     #[inline]
-    fn place_of(&self, asked: &Asked, key: &[u8], start: u64) -> Result<u64, &'static str> {
+    fn place_of(&self, asked: &Asked, key: &[u8], start: u64) -> Result<(u64, u64), &'static str> {
         (start..self.count(asked))
-            .find(|&place| self.items.key(self.number(asked, place)) == key)
+            .map(|place| (place, self.number(asked, place)))
+            .find(|&(_, number)| self.items.key(number) == key)
             .ok_or("a value of a key that was not asked for, or not in its turn")
     }
 

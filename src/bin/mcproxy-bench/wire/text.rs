@@ -79,7 +79,7 @@ impl Form {
         input: &[u8],
     ) -> Result<Option<usize>, &'static str> {
         let Some((key, mut rest)) = input.split_at_checked(wire.items.key_bytes()) else { return Ok(None) };
-        let place = wire.place_of(asked, key, reading.key)?;
+        let (place, number) = wire.place_of(asked, key, reading.key)?;
         if !expect(&mut rest, &self.value_tail)
             .map_err(|()| "a value line with other flags or another length")?
         {
@@ -93,7 +93,7 @@ impl Form {
         if rest.len() < bytes + 2 {
             return Ok(None);
         }
-        if !wire.items.is_value(wire.number(asked, place), &rest[..bytes]) {
+        if !wire.items.is_value(number, &rest[..bytes]) {
             return Err("a value that does not belong to its key");
         }
         if &rest[bytes..bytes + 2] != b"\r\n" {
