@@ -444,6 +444,15 @@ fn the_result_for_people_and_as_csv() {
     assert_eq!(lines[1][at], "2000", "{}", csv.shown());
     let row = run(&[&common[..], &["--csv"]].concat());
     assert_eq!(row.stdout.lines().count(), 1, "{}", row.shown());
+    let pid = format!("cache={}", memcached.id());
+    let idle = ["--idle", "20", "--touch-idle", "--seconds", "0.1", "--pid", &pid];
+    let summary = run(&[&common[..], &idle].concat());
+    for part in ["20 idle connections", "0 misses", "cache: private memory ", " bytes a connection"] {
+        assert!(summary.stdout.contains(part), "no {part:?}: {}", summary.shown());
+    }
+    let csv = run(&[&common[..], &idle, &["--csv", "--csv-header"]].concat());
+    let columns = |line: &str| line.split(',').count();
+    assert_eq!(csv.stdout.lines().map(columns).collect::<Vec<_>>(), [8, 8], "{}", csv.shown());
 }
 
 /// The same seed asks for the same operations, another one for others.

@@ -14,7 +14,7 @@ use crate::target::Target;
 
 /// What to do, checked.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "mcproxy-bench", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "mcproxy-bench", version, about = ABOUT, after_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct Plan {
     /// Where the load goes: `127.0.0.1:11211`, `[::1]:11211` or `unix:/path`; nothing off this machine
     #[arg(long, value_name = "ADDR", value_parser = Target::parse, allow_hyphen_values = true)]
@@ -122,6 +122,9 @@ pub(crate) struct Plan {
     pub(crate) csv_header: bool,
 }
 
+const ABOUT: &str = "\
+Loads a memcached, or a proxy in front of some, and checks every byte of the replies";
+
 const EXAMPLES: &str = "\
 Examples:
   Closed loop: 50 connections, each with one request in flight, 90 % gets, for 5 seconds:
@@ -132,10 +135,11 @@ Examples:
         --pid proxy=4242 --pid memcached=4243
 
   Latency at 20000 operations a second, meta protocol, as JSON:
-    mcproxy-bench --target 127.0.0.1:11311 --protocol meta --rate 20000 --seconds 10 --preload --json
+    mcproxy-bench --target 127.0.0.1:11311 --protocol meta --rate 20000 --preload --json
 
   Gets of 20 keys, binary, exactly 100000 of them:
-    mcproxy-bench --target 127.0.0.1:11311 --protocol binary --workload multiget --requests 100000 --preload
+    mcproxy-bench --target 127.0.0.1:11311 --protocol binary --preload \\
+        --workload multiget --requests 100000
 
   What 10000 idle connections cost once each has fetched 100 KiB:
     mcproxy-bench --target 127.0.0.1:11311 --idle 10000 --touch-idle --preload --keys 100 \\
