@@ -207,7 +207,7 @@ fn an_altered_byte_is_never_taken_for_right() {
         for (asked, reply, _) in replies(&wire) {
             let fixed = |place: &usize| !reply.free.iter().any(|range| range.contains(place));
             for place in (0..reply.bytes.len()).filter(fixed) {
-                for change in 1..=255 {
+                for change in (0..8).map(|bit| 1 << bit).chain([0x03, 0x7f, 0xff]) {
                     let mut bytes = reply.bytes.clone();
                     bytes[place] ^= change;
                     let taken = take(&wire, &asked, &bytes, &[bytes.len()]);
