@@ -84,9 +84,9 @@ pub fn value_key(frame: &[u8]) -> &[u8] {
     &rest[..scan::space(rest)]
 }
 
-/// The whole answer to a get of one key that was there: its bytes, if all of them have come in their usual form.
-/// `None` leaves the answer to [`values`], which says the same more slowly. One pass without searching: what is
-/// expected stands at its place.
+/// The whole answer to a get of one key that was there: its bytes, if all of them have come in their usual
+/// form. `None` leaves the answer to [`values`], which says the same more slowly. One pass without searching:
+/// what is expected stands at its place.
 #[inline]
 pub fn hit(input: &[u8], key: &[u8], with_cas: bool) -> Option<usize> {
     let rest = input.strip_prefix(b"VALUE ")?.strip_prefix(key)?.strip_prefix(b" ")?;

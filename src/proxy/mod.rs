@@ -19,7 +19,7 @@
 //! | `broadcast.rs` | flush_all |
 //! | `own_answers.rs` | version and stats, answered here |
 //! | `backend.rs`, `health.rs` | a backend's health and the words for what went wrong |
-//! | `link.rs`, `link_queue.rs`, `link_life.rs` | a link's state, what is queued on it, how it comes and goes |
+//! | `link.rs`, `link_queue.rs`, `link_life.rs` | a link: its state, its queue, its life |
 //! | `receive.rs` | replies of a link to their slots |
 //! | `deadlines.rs` | what is overdue |
 //! | `drain.rs` | the way to a clean end |

@@ -1,4 +1,5 @@
-//! The command line: flags -> [`Plan`]. Whatever is wrong with it is one line that names the flag and the value.
+//! The command line: flags -> [`Plan`]. Whatever is wrong with it is one line that names the flag and the
+//! value.
 
 use std::error::Error as _;
 use std::ffi::OsString;
@@ -21,27 +22,63 @@ pub(crate) struct Plan {
     pub(crate) target: Target,
 
     /// Connections
-    #[arg(long, value_name = "N", default_value = "50", value_parser = number(1..=100_000), allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "50",
+        value_parser = number(1..=100_000),
+        allow_hyphen_values = true
+    )]
     pub(crate) clients: u64,
 
     /// Requests in flight per connection
-    #[arg(long, value_name = "N", default_value = "1", value_parser = number(1..=1024), allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "1",
+        value_parser = number(1..=1024),
+        allow_hyphen_values = true
+    )]
     pub(crate) pipeline: u64,
 
     /// Threads, which share the connections
-    #[arg(long, value_name = "N", default_value = "1", value_parser = number(1..=64), allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "1",
+        value_parser = number(1..=64),
+        allow_hyphen_values = true
+    )]
     pub(crate) threads: u64,
 
     /// `text`, `meta` or `binary`
-    #[arg(long, value_name = "NAME", default_value = "text", value_parser = protocol, allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "text",
+        value_parser = protocol,
+        allow_hyphen_values = true
+    )]
     pub(crate) protocol: Protocol,
 
     /// `get`, `set`, `mixed` (see --get-share) or `multiget` (see --multiget)
-    #[arg(long, value_name = "NAME", default_value = "mixed", value_parser = workload, allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "mixed",
+        value_parser = workload,
+        allow_hyphen_values = true
+    )]
     pub(crate) workload: Workload,
 
     /// Gets among the operations of `mixed`, the rest are sets
-    #[arg(long, value_name = "SHARE", default_value = "0.9", value_parser = share, allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "SHARE",
+        default_value = "0.9",
+        value_parser = share,
+        allow_hyphen_values = true
+    )]
     pub(crate) get_share: f64,
 
     /// Read with `gets`, as gomemcache does (text only)
@@ -49,19 +86,43 @@ pub(crate) struct Plan {
     pub(crate) gets: bool,
 
     /// Keys of one operation of `multiget`
-    #[arg(long, value_name = "N", default_value = "20", value_parser = number(1..=1000), allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "20",
+        value_parser = number(1..=1000),
+        allow_hyphen_values = true
+    )]
     pub(crate) multiget: u64,
 
     /// Different keys
-    #[arg(long, value_name = "N", default_value = "10000", value_parser = number(1..=10_000_000), allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "10000",
+        value_parser = number(1..=10_000_000),
+        allow_hyphen_values = true
+    )]
     pub(crate) keys: u64,
 
     /// Length of a key, bytes
-    #[arg(long, value_name = "N", default_value = "31", value_parser = number(1..=250), allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "31",
+        value_parser = number(1..=250),
+        allow_hyphen_values = true
+    )]
     pub(crate) key_bytes: u64,
 
     /// Length of a value, bytes
-    #[arg(long, value_name = "N", default_value = "100", value_parser = number(1..=1 << 26), allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "100",
+        value_parser = number(1..=1 << 26),
+        allow_hyphen_values = true
+    )]
     pub(crate) value_bytes: u64,
 
     /// How long to measure [default: 5, or no limit with --requests]
@@ -90,7 +151,13 @@ pub(crate) struct Plan {
     pub(crate) watched: Vec<Watched>,
 
     /// Of the order of keys and of gets and sets
-    #[arg(long, value_name = "N", default_value = "1", value_parser = number(0..=u64::MAX), allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "1",
+        value_parser = number(0..=u64::MAX),
+        allow_hyphen_values = true
+    )]
     pub(crate) seed: u64,
 
     /// After which a target that answers nothing has failed
@@ -101,7 +168,8 @@ pub(crate) struct Plan {
     #[arg(long)]
     pub(crate) tolerate_errors: bool,
 
-    /// Open N connections that do nothing, hold them for --seconds, and report the private memory of each --pid
+    /// Open N connections that do nothing, hold them for --seconds, and report the private memory of each
+    /// --pid
     #[arg(long, value_name = "N", value_parser = number(1..=100_000), allow_hyphen_values = true)]
     pub(crate) idle: Option<u64>,
 

@@ -1,4 +1,5 @@
-//! One connection: what was sent and waits for its answer, what is still to be written, what was read in part.
+//! One connection: what was sent and waits for its answer, what is still to be written, what was read in
+//! part.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -75,7 +76,8 @@ impl Client {
         self.in_flight.front()
     }
 
-    /// Composes the next operation, whose latency counts from `at`. True if nothing waited to be written before.
+    /// Composes the next operation, whose latency counts from `at`. True if nothing waited to be written
+    /// before.
     #[inline]
     pub(crate) fn ask(&mut self, shared: &mut Shared, at: u64) -> bool {
         let (op, subject) = shared.source.next();
@@ -111,8 +113,8 @@ impl Client {
         }
     }
 
-    /// Reads what is there and checks it; gives the number of operations answered. Unless `to_the_end`, a read that
-    /// leaves room ends it: the socket is empty, and what comes later is an event of its own.
+    /// Reads what is there and checks it; gives the number of operations answered. Unless `to_the_end`, a
+    /// read that leaves room ends it: the socket is empty, and what comes later is an event of its own.
     pub(crate) fn receive(&mut self, shared: &mut Shared, to_the_end: bool) -> Result<usize, Trouble> {
         let before = self.in_flight.len();
         loop {
@@ -138,7 +140,8 @@ impl Client {
         Ok(before - self.in_flight.len())
     }
 
-    /// Checks what the last read brought: `count` bytes, into the inbox if it has any, else into the scratch buffer.
+    /// Checks what the last read brought: `count` bytes, into the inbox if it has any, else into the scratch
+    /// buffer.
     fn check(&mut self, shared: &mut Shared, count: usize) -> Result<(), Trouble> {
         if self.inbox.has_bytes() {
             let inbox = std::mem::take(&mut self.inbox);

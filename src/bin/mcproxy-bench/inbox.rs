@@ -35,7 +35,8 @@ impl Inbox {
         }
     }
 
-    /// Puts in what was read elsewhere; nothing is in it yet. `frame` is the most bytes that must be together.
+    /// Puts in what was read elsewhere; nothing is in it yet. `frame` is the most bytes that must be
+    /// together.
     pub(crate) fn put(&mut self, bytes: &[u8], frame: usize) {
         self.make_room(frame.max(bytes.len()));
         self.bytes[self.end..self.end + bytes.len()].copy_from_slice(bytes);
@@ -57,7 +58,8 @@ impl Inbox {
         if self.bytes.len() < frame + READ_BYTES {
             self.bytes.resize(frame + READ_BYTES, 0);
         }
-        // Less than a frame is in it, so behind its start there is room for more than a read once it is moved.
+        // Less than a frame is in it, so behind its start there is room for more than a read once it is
+        // moved.
         if self.bytes.len() - self.end < READ_BYTES && self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);

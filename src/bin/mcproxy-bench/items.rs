@@ -6,9 +6,9 @@
 //! KEY SP client(5 digits) . version(10 digits) . check(5 letters) SP padding
 //! ```
 //!
-//! where client and version are those of the `set` that wrote it. The letters are a hash of the key's number, the
-//! client and the version, and the padding is cut from one fixed pattern at a place that is part of the same hash: a
-//! value of another key, an altered one, or one pieced together from two, is known by it.
+//! where client and version are those of the `set` that wrote it. The letters are a hash of the key's number,
+//! the client and the version, and the padding is cut from one fixed pattern at a place that is part of the
+//! same hash: a value of another key, an altered one, or one pieced together from two, is known by it.
 
 /// Bytes of ` client.version.check `.
 const STAMP_BYTES: usize = 24;

@@ -114,8 +114,8 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
-    /// The plan's load within a bound; gives what happened and when it began (nanoseconds of the run). `stream`
-    /// tells the random numbers of one phase from those of another.
+    /// The plan's load within a bound; gives what happened and when it began (nanoseconds of the run).
+    /// `stream` tells the random numbers of one phase from those of another.
     fn phase(&self, label: &'static str, bound: &Bound, stream: u64) -> Result<(Tally, u64), Trouble> {
         let (plan, lanes) = (self.plan, self.lanes.len() as u64);
         let now = self.epoch.elapsed().as_nanos() as u64;

@@ -1,8 +1,8 @@
 //! mcproxy-bench: loads a memcached, or a proxy in front of some, and checks every byte that comes back.
 //!
 //! It shares its machine with what it measures, so it is cheap per operation: one event loop per thread,
-//! requests composed into buffers that are kept, one write per connection and turn, replies checked where they
-//! were read. Values are made so that each says whose it is: see [`items`].
+//! requests composed into buffers that are kept, one write per connection and turn, replies checked where
+//! they were read. Values are made so that each says whose it is: see [`items`].
 //!
 //! | module | subject |
 //! |---|---|

@@ -1,5 +1,5 @@
-//! When operations are asked: as soon as an answer came (closed loop), or by a schedule that does not wait (open
-//! loop). Times are nanoseconds since the start of the run.
+//! When operations are asked: as soon as an answer came (closed loop), or by a schedule that does not wait
+//! (open loop). Times are nanoseconds since the start of the run.
 
 /// Nanoseconds of a second.
 pub(crate) const SECOND: u64 = 1_000_000_000;

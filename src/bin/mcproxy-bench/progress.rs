@@ -1,5 +1,5 @@
-//! The line on stderr that says how far a run is. On a terminal it is one line that changes every second; elsewhere
-//! a line is written every few seconds, so that a log shows that something goes on.
+//! The line on stderr that says how far a run is. On a terminal it is one line that changes every second;
+//! elsewhere a line is written every few seconds, so that a log shows that something goes on.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};

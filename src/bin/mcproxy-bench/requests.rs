@@ -74,8 +74,8 @@ impl Source {
     }
 }
 
-/// The number of the `place`th key of a multiget. They are all different: each comes from a stretch of its own, of
-/// `width` keys.
+/// The number of the `place`th key of a multiget. They are all different: each comes from a stretch of its
+/// own, of `width` keys.
 #[inline]
 pub(crate) fn key_of_multiget(subject: u64, place: u64, width: u64) -> u64 {
     place * width + below(mix(subject.wrapping_add(place)), width)

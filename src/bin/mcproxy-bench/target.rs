@@ -1,5 +1,5 @@
-//! Where the load goes: a loopback port or a unix socket, nothing else. A load generator that could be pointed at
-//! another machine would be a nuisance sooner or later.
+//! Where the load goes: a loopback port or a unix socket, nothing else. A load generator that could be
+//! pointed at another machine would be a nuisance sooner or later.
 
 use std::fmt;
 use std::io::{self, Read, Write};

@@ -1,5 +1,5 @@
-//! Wakes an event loop at a time given in nanoseconds. epoll waits in whole milliseconds, in which a constant rate
-//! of 20,000 a second has twenty operations.
+//! Wakes an event loop at a time given in nanoseconds. epoll waits in whole milliseconds, in which a constant
+//! rate of 20,000 a second has twenty operations.
 
 use std::io;
 use std::time::Duration;
@@ -18,7 +18,8 @@ impl Timer {
         inner::Timer::new(registry, token).map(Timer)
     }
 
-    /// The loop is woken once `wait` from now, instead of what was asked before. Gives how long the poll may wait.
+    /// The loop is woken once `wait` from now, instead of what was asked before. Gives how long the poll may
+    /// wait.
     pub(crate) fn wake_in(&mut self, wait: Duration, at_most: Duration) -> io::Result<Duration> {
         self.0.wake_in(wait.max(Duration::from_nanos(1)), at_most)
     }

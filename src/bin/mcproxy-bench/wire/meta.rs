@@ -1,5 +1,5 @@
-//! The meta protocol: `mg` with flags, key and value, and `ms` with the key. A multiget is a row of quiet `mg` and
-//! an `mn`: keys that are not there have no answer.
+//! The meta protocol: `mg` with flags, key and value, and `ms` with the key. A multiget is a row of quiet
+//! `mg` and an `mn`: keys that are not there have no answer.
 
 use super::{Reading, Step, Wire, begins, expect};
 use crate::requests::{Asked, Op};
@@ -113,7 +113,8 @@ fn fence(input: &[u8]) -> Result<Option<usize>, ()> {
     Ok(expect(&mut &*input, FENCE)?.then_some(FENCE.len()))
 }
 
-/// What says that a key is not there: its length, or `None` if it may still come. memcached 1.6.18 gives the key back.
+/// What says that a key is not there: its length, or `None` if it may still come. memcached 1.6.18 gives the
+/// key back.
 fn miss(wire: &Wire, asked: &Asked, input: &[u8]) -> Result<Option<usize>, ()> {
     let mut rest = input;
     if !expect(&mut rest, b"EN")? || rest.is_empty() {

@@ -1,8 +1,8 @@
 //! Requests to bytes, and bytes of replies checked, in each of memcached's protocols.
 //!
-//! A reply is looked at where it was read. It must be, to the byte, one that memcached gives to what was asked: the
-//! right form, the right key, a value that belongs to that key, in the order asked. The only freedom is which write
-//! a value is of, whether a key is there, and the number of a CAS token.
+//! A reply is looked at where it was read. It must be, to the byte, one that memcached gives to what was
+//! asked: the right form, the right key, a value that belongs to that key, in the order asked. The only
+//! freedom is which write a value is of, whether a key is there, and the number of a CAS token.
 
 use std::sync::Arc;
 

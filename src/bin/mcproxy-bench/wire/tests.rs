@@ -199,7 +199,8 @@ fn right_replies_are_taken_in_every_split() {
     }
 }
 
-/// An altered byte is found at once, or nothing is taken for whole that is not (then the run ends by silence).
+/// An altered byte is found at once, or nothing is taken for whole that is not (then the run ends by
+/// silence).
 #[test]
 fn an_altered_byte_is_never_taken_for_right() {
     for flags in ALL {
