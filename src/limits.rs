@@ -17,6 +17,10 @@ pub const BACKEND_LINE_MAX: usize = 2048;
 /// Most tokens of a line that memcached 1.6.18 looks at, the end mark included (its MAX_TOKENS).
 pub const TOKENS_MAX: usize = 24;
 
+/// A later window of a multi-key get asks for at most so many times the keys of the first, however small the
+/// values seen were.
+pub const WINDOW_GROWTH_MAX: usize = 64;
+
 /// Bounds that a configuration or a test may set.
 #[derive(Clone, Debug)]
 pub struct Limits {

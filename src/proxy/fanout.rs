@@ -9,6 +9,7 @@
 use std::ops::Range;
 
 use crate::io::ConnId;
+use crate::limits::WINDOW_GROWTH_MAX;
 use crate::protocol::compose;
 use crate::time::Time;
 
@@ -168,12 +169,12 @@ impl Fanout {
     }
 
     /// Moves on to the next window: at most `keys_max` keys at first, later as many as `bytes_max` bytes of
-    /// values like those seen allow. Spreads its keys over [`Self::parts`].
+    /// values like those seen allow, within a bound. Spreads its keys over [`Self::parts`].
     pub(super) fn next_window(&mut self, keys_max: usize, bytes_max: usize) {
         let start = self.window.end;
         let count = match self.seen_bytes.checked_div(start) {
             None => keys_max,
-            Some(average) => (bytes_max / average.max(1)).clamp(1, keys_max * 64),
+            Some(average) => (bytes_max / average.max(1)).clamp(1, keys_max * WINDOW_GROWTH_MAX),
         };
         self.window = start..(start + count).min(self.asked.len());
         self.parts.clear();
