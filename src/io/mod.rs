@@ -37,7 +37,7 @@ const LINK: u32 = 1 << 31;
 
 impl ConnId {
     /// A client's connection.
-    pub fn client(index: u32, generation: u32) -> Self {
+    pub const fn client(index: u32, generation: u32) -> Self {
         debug_assert!(index & LINK == 0);
         ConnId { index, generation }
     }

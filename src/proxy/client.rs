@@ -44,6 +44,10 @@ pub(super) struct Client {
     pub(super) outbox: Outbox,
     /// Bytes handed to the driver and not given back.
     pub(super) sending: usize,
+    /// Bytes of answers that it has not taken: in the outbox, with the driver, or awaiting their turn.
+    pub(super) owed: usize,
+    /// The tick in which requests were last read from it.
+    pub(super) last_run: u32,
     pub(super) dirty: bool,
     /// Its requests wait until it has taken some of what it is owed.
     pub(super) stalled: bool,
@@ -118,11 +122,6 @@ pub(super) struct Unlink {
 }
 
 impl Client {
-    /// Bytes of answers that it has not taken.
-    pub(super) fn owed_bytes(&self) -> usize {
-        self.outbox.len() + self.sending + self.slots.held_bytes()
-    }
-
     /// Everything that was asked has been answered and written.
     pub(super) fn is_settled(&self) -> bool {
         (self.slots.len() == 0 || self.cut) && self.outbox.is_empty() && self.sending == 0
@@ -191,7 +190,24 @@ impl Proxy {
         if client.closed || client.cut {
             return;
         }
-        client.slots.fill(slot, answer, &mut client.outbox, &mut self.spare);
+        client.owed += client.slots.fill(slot, answer, &mut client.outbox, &mut self.room);
+        self.answered(conn);
+    }
+
+    /// As [`Self::answer`], with what `write` appends.
+    #[inline]
+    pub(super) fn answer_with(&mut self, conn: ConnId, slot: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        let Some(client) = self.clients.get_mut(conn.index(), conn.generation()) else { return };
+        if client.closed || client.cut {
+            return;
+        }
+        client.owed += client.slots.fill_with(slot, &mut client.outbox, &mut self.room, write);
+        self.answered(conn);
+    }
+
+    #[inline]
+    fn answered(&mut self, conn: ConnId) {
+        let Some(client) = self.clients.get_mut(conn.index(), conn.generation()) else { return };
         if let First::Streaming(fanout) = client.slots.first() {
             self.parked.push(fanout);
         }
@@ -224,9 +240,9 @@ impl Proxy {
 
     pub(super) fn sent_to_client(&mut self, conn: ConnId, buffer: Outbox, written: usize) {
         self.counters.bytes_written += written as u64;
-        buffer.recycle(&mut self.spare);
+        buffer.recycle(&mut self.room.spare);
         let Some(client) = self.client(conn) else { return };
-        client.sending = 0;
+        client.owed -= std::mem::take(&mut client.sending);
         let streaming = client.slots.first();
         if client.stalled || client.ending || !client.outbox.is_empty() {
             self.touch_client(conn);
@@ -239,7 +255,7 @@ impl Proxy {
     pub(super) fn forget_client(&mut self, conn: ConnId) {
         if let Some(client) = self.clients.remove(conn.index(), conn.generation()) {
             self.counters.curr_connections -= 1;
-            client.outbox.recycle(&mut self.spare);
+            client.outbox.recycle(&mut self.room.spare);
         }
     }
 
@@ -295,7 +311,7 @@ impl Proxy {
             if client.stalled
                 && client.windowed.is_none()
                 && client.slots.len() <= limits.client_requests_max / 2
-                && client.owed_bytes() <= limits.client_unread_max / 2
+                && client.owed <= limits.client_unread_max / 2
             {
                 self.stalled.push(conn);
             } else if client.ending && !client.stalled && client.is_settled() {
@@ -313,7 +329,7 @@ impl Proxy {
             client.unread = Vec::new();
             let outbox = std::mem::take(&mut client.outbox);
             let streams = client.slots.streams();
-            outbox.recycle(&mut self.spare);
+            outbox.recycle(&mut self.room.spare);
             self.parked.extend(streams);
             self.actions.push_back(Action::Close(conn));
         }
@@ -321,6 +337,7 @@ impl Proxy {
 
     /// Parses what has come. Whole frames are dealt with in place; only an unfinished one is kept.
     fn take_client_bytes(&mut self, conn: ConnId, mut bytes: &[u8]) {
+        self.begin_run(conn);
         loop {
             let Some(client) = self.client(conn) else { return };
             if client.stalled {
@@ -368,8 +385,8 @@ impl Proxy {
             if client.ending {
                 return;
             }
-            let too_much = client.slots.len() >= limits.client_requests_max
-                || client.owed_bytes() > limits.client_unread_max;
+            let too_much =
+                client.slots.len() >= limits.client_requests_max || client.owed > limits.client_unread_max;
             if (too_much || client.windowed.is_some()) && !client.gone {
                 return self.stall_client(conn, &input[at..]);
             }

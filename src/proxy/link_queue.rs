@@ -1,11 +1,15 @@
-//! Putting requests on links: composed into the link's outbox, and entered into its pipeline.
+//! Putting requests on links: composed into the link's outbox, and entered into its pipeline. Gets are joined
+//! on the way.
 
 use bytes::Bytes;
 
 use crate::io::{Action, ConnId};
+use crate::placement::Place;
 
 use super::Proxy;
 use super::backend::Why;
+use super::fanout::Read;
+use super::joined::{Asker, JoinedGet};
 use super::link::{Expect, LinkProtocol, Pending, Target};
 
 /// What follows a request's line or head.
@@ -81,16 +85,20 @@ impl Proxy {
         key: &[u8],
         compose: impl FnOnce(&mut Vec<u8>, u32) -> Value<'v>,
     ) -> Result<(), Why> {
-        let conn = self.link_for(backend, protocol)?;
-        let limits = &self.settings.limits;
+        let conn = self.link_with_room(backend, protocol)?;
+        let earlier = self.earlier(backend);
+        let deadline = self.now + self.settings.timeout;
         let link = self.links.get_mut(conn.index(), conn.generation()).expect("a backend's link is there");
-        if link.pipeline.len() >= limits.link_requests_max || link.outbox.len() >= limits.link_bytes_max {
-            return Err(Why::Overloaded);
-        }
         let tag = link.next_opaque;
         link.next_opaque = tag.wrapping_add(1);
-        let before = link.outbox.len();
-        let tail = link.outbox.tail(&mut self.spare);
+        let stage = earlier.others.min(link.staged as u32);
+        let queue = match stage {
+            0 => &mut link.queue,
+            _ => &mut link.stages[stage as usize - 1].after,
+        };
+        let spare = &mut self.room.spare;
+        let before = queue.outbox.len();
+        let tail = queue.outbox.tail(spare);
         match compose(tail, tag) {
             Value::None => {}
             Value::Copied { value, line } => {
@@ -100,34 +108,136 @@ impl Proxy {
                 }
             }
             Value::Moved { value, line } => {
-                link.outbox.push(value);
+                queue.outbox.push(value, spare);
                 if line {
-                    link.outbox.tail(&mut self.spare).extend_from_slice(b"\r\n");
+                    queue.outbox.tail(spare).extend_from_slice(b"\r\n");
                 }
             }
         }
-        link.keys.push(key);
-        let deadline = self.now + self.settings.timeout;
-        if link.pipeline.is_empty() {
-            link.heard = self.now;
-        }
+        queue.keys.push(key);
         let pending = Pending {
             target,
             expect: expect.tagged(tag),
             deadline,
-            start: link.queued,
+            start: queue.queued,
             key_bytes: key.len() as u32,
         };
-        link.pipeline.push_back(pending);
-        link.queued += (link.outbox.len() - before) as u64;
-        if !link.dirty {
-            link.dirty = true;
-            self.dirty_links.push(conn);
+        queue.pipeline.push_back(pending);
+        queue.queued += (queue.outbox.len() - before) as u64;
+        self.note_position(backend, Earlier { gets: stage, others: stage });
+        self.count_request(backend, conn);
+        Ok(())
+    }
+
+    /// Asks a backend for one key of a get or gets, together with those that others ask for in this tick.
+    ///
+    /// # Errors
+    /// The backend is down, or too much waits for it.
+    #[inline]
+    pub(super) fn ask(&mut self, place: Place, with_cas: bool, key: &[u8], asker: Asker) -> Result<(), Why> {
+        let conn = self.link_with_room(place.server, LinkProtocol::Text)?;
+        let earlier = self.earlier(place.server);
+        let link = self.links.get_mut(conn.index(), conn.generation()).expect("a backend's link is there");
+        let read = Read::Get { with_cas };
+        let stage = link.stage_for(earlier.gets as usize, read, key, place.hash);
+        let is_new = stage == link.staged;
+        if is_new {
+            link.open_stage(read, &mut self.room);
         }
+        let joined = link.stages[stage].joined.as_mut().expect("a stage in use has one");
+        if !joined.ask(key, place.hash, asker) {
+            self.counters.shared_keys += 1;
+        }
+        self.note_position(place.server, Earlier { gets: stage as u32, others: stage as u32 + 1 });
+        if is_new {
+            self.count_request(place.server, conn);
+        }
+        Ok(())
+    }
+
+    /// Queues a multi-key read that no other get may join.
+    ///
+    /// # Errors
+    /// The backend is down, or too much waits for it: with the read itself.
+    pub(super) fn queue_joined(
+        &mut self,
+        backend: usize,
+        joined: Box<JoinedGet>,
+    ) -> Result<(), (Box<JoinedGet>, Why)> {
+        let conn = match self.link_with_room(backend, LinkProtocol::Text) {
+            Ok(conn) => conn,
+            Err(why) => return Err((joined, why)),
+        };
+        let earlier = self.earlier(backend);
+        let deadline = self.now + self.settings.timeout;
+        let link = self.links.get_mut(conn.index(), conn.generation()).expect("a backend's link is there");
+        let stage = earlier.others.min(link.staged as u32);
+        let queue = match stage {
+            0 => &mut link.queue,
+            _ => &mut link.stages[stage as usize - 1].after,
+        };
+        queue.push_joined(joined, deadline, &mut self.room.spare, &mut self.counters);
+        self.note_position(backend, Earlier { gets: stage, others: stage });
+        self.count_request(backend, conn);
+        Ok(())
+    }
+
+    /// Requests of `client` are read from now on.
+    #[inline]
+    pub(super) fn begin_run(&mut self, conn: ConnId) {
+        if self.run.client == conn && self.run.tick == self.tick {
+            return;
+        }
+        let tick = self.tick;
+        let Some(client) = self.client(conn) else { return };
+        let again = std::mem::replace(&mut client.last_run, tick) == tick;
+        self.run = Run { client: conn, tick, again };
+    }
+
+    /// Where the present client's requests for a backend stand in this tick.
+    #[inline]
+    fn earlier(&self, backend: usize) -> Earlier {
+        let position = &self.positions[backend];
+        if position.client == self.run.client && position.tick == self.tick {
+            position.earlier
+        } else if self.run.again {
+            // Others have been here since: that it asked for something in this tick is all that is known.
+            Earlier { gets: u32::MAX, others: u32::MAX }
+        } else {
+            Earlier::default()
+        }
+    }
+
+    #[inline]
+    fn note_position(&mut self, backend: usize, earlier: Earlier) {
+        self.positions[backend] = Position { client: self.run.client, tick: self.tick, earlier };
+    }
+
+    /// The link to a backend for `protocol`, opened if there is none.
+    #[inline]
+    fn link_with_room(&mut self, backend: usize, protocol: LinkProtocol) -> Result<ConnId, Why> {
+        let conn = self.link_for(backend, protocol)?;
+        let limits = &self.settings.limits;
+        let link = self.links.get_mut(conn.index(), conn.generation()).expect("a backend's link is there");
+        let queue = &link.queue;
+        if queue.pipeline.len() + link.staged >= limits.link_requests_max
+            || queue.outbox.len() >= limits.link_bytes_max
+        {
+            return Err(Why::Overloaded);
+        }
+        if queue.pipeline.is_empty() && link.staged == 0 {
+            link.heard = self.now;
+        }
+        Ok(conn)
+    }
+
+    /// A request more is on its way to a backend.
+    #[inline]
+    fn count_request(&mut self, backend: usize, conn: ConnId) {
         self.backends[backend].requests += 1;
         self.counters.backend_requests += 1;
-        self.wake_at(deadline);
-        Ok(())
+        self.touch_link(conn);
+        self.wake_at(self.now + self.settings.timeout);
     }
 
     /// One write for each link that has something to send.
@@ -136,8 +246,11 @@ impl Proxy {
         for conn in dirty.drain(..) {
             let Some(link) = self.links.get_mut(conn.index(), conn.generation()) else { continue };
             link.dirty = false;
+            if link.staged > 0 {
+                link.commit(self.now + self.settings.timeout, &mut self.room.spare, &mut self.counters);
+            }
             if link.may_write() {
-                let buffer = std::mem::take(&mut link.outbox);
+                let buffer = std::mem::take(&mut link.queue.outbox);
                 link.sending = buffer.len();
                 link.handed += buffer.len() as u64;
                 self.counters.backend_writes += 1;
@@ -146,9 +259,11 @@ impl Proxy {
         }
         dirty.append(&mut self.dirty_links);
         self.dirty_links = dirty;
+        self.tick = self.tick.wrapping_add(1);
     }
 
     /// The link is looked at when this tick ends.
+    #[inline]
     pub(super) fn touch_link(&mut self, conn: ConnId) {
         let Some(link) = self.links.get_mut(conn.index(), conn.generation()) else { return };
         if !link.dirty {
@@ -156,6 +271,46 @@ impl Proxy {
             self.dirty_links.push(conn);
         }
     }
+}
+
+/// No client has this identity.
+const NOBODY: ConnId = ConnId::client(u32::MAX >> 1, u32::MAX);
+
+/// Whose requests are being read.
+#[derive(Debug)]
+pub(super) struct Run {
+    client: ConnId,
+    tick: u32,
+    /// It is not the client's first in this tick.
+    again: bool,
+}
+
+/// Where the requests of the client that was there last stand, on a backend's link for text.
+#[derive(Clone, Debug)]
+pub(super) struct Position {
+    client: ConnId,
+    tick: u32,
+    earlier: Earlier,
+}
+
+/// The first places behind a client's earlier requests of this tick.
+#[derive(Clone, Copy, Debug, Default)]
+struct Earlier {
+    /// For a get: the number of a stage.
+    gets: u32,
+    /// For another request: zero for the queue, else the number of a stage plus one.
+    others: u32,
+}
+
+impl Run {
+    /// Nobody's.
+    pub(super) const NONE: Run = Run { client: NOBODY, tick: 0, again: false };
+}
+
+impl Position {
+    /// Nobody was there.
+    pub(super) const NONE: Position =
+        Position { client: NOBODY, tick: 0, earlier: Earlier { gets: 0, others: 0 } };
 }
 
 impl Expect {

@@ -15,6 +15,8 @@
 //! | `client.rs` | a client's state, what becomes of its bytes |
 //! | `text_requests.rs`, `binary_requests.rs` | what each request becomes |
 //! | `replies.rs` | slots: answers in the order of requests |
+//! | `room.rs` | memory that is used again |
+//! | `joined.rs` | gets of several clients in one request |
 //! | `fanout.rs`, `multiget.rs` | multi-key reads: their state, their course |
 //! | `broadcast.rs` | flush_all |
 //! | `own_answers.rs` | version and stats, answered here |
@@ -32,6 +34,7 @@ mod deadlines;
 mod drain;
 mod fanout;
 mod health;
+mod joined;
 mod link;
 mod link_life;
 mod link_queue;
@@ -40,6 +43,7 @@ mod multiget;
 mod own_answers;
 mod receive;
 mod replies;
+mod room;
 pub mod settings;
 mod table;
 mod text_requests;
@@ -48,7 +52,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::buffer::{Outbox, Spare};
+use crate::buffer::Outbox;
 use crate::io::{Action, ConnId, Failure, Handler};
 use crate::protocol::reply::ReplyLimits;
 use crate::protocol::text::ParserLimits;
@@ -59,15 +63,14 @@ use backend::Backend;
 use broadcast::Broadcast;
 use client::Client;
 use fanout::{Fanout, FanoutId};
+use joined::JoinedGet;
 use link::Link;
+use link_queue::{Position, Run};
 use message::Message;
 use own_answers::StatsQuestion;
+use room::Room;
 use settings::Settings;
 use table::Table;
-
-/// Vectors kept for use again, and the largest that is kept, bytes.
-const SPARE_VECTORS: usize = 1024;
-const SPARE_CAPACITY: usize = 16 << 10;
 
 /// One worker's logic.
 #[derive(Debug)]
@@ -90,7 +93,14 @@ pub struct Proxy {
     stalled: Vec<ConnId>,
     parked: Vec<FanoutId>,
     actions: VecDeque<Action>,
-    spare: Spare,
+    room: Room,
+    /// The flushes so far: what was queued since the last one may still be joined.
+    tick: u32,
+    run: Run,
+    /// By backend: who asked last, and where that stands.
+    positions: Vec<Position>,
+    /// By backend: the request of a multi-key read that is being composed. Empty in between.
+    requests: Vec<Option<Box<JoinedGet>>>,
     /// No deadline is earlier than this.
     wake: Time,
     /// The state of a small generator of jitter, seeded from outside.
@@ -120,7 +130,11 @@ impl Proxy {
             stalled: Vec::new(),
             parked: Vec::new(),
             actions: VecDeque::new(),
-            spare: Spare::new(SPARE_VECTORS, SPARE_CAPACITY),
+            room: Room::new(),
+            tick: 1,
+            run: Run::NONE,
+            positions: vec![Position::NONE; settings.backends.len()],
+            requests: settings.backends.iter().map(|_| None).collect(),
             wake: Time::NEVER,
             jitter: seed | 1,
             draining: None,

@@ -104,7 +104,7 @@ impl Proxy {
             let (mut up, mut waiting) = (false, 0);
             for link in links {
                 up |= link.greeted;
-                waiting += link.pipeline.len() as u64;
+                waiting += link.queue.pipeline.len() as u64;
             }
             BackendReport {
                 down: backend.down.is_some(),

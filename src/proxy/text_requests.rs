@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use crate::io::ConnId;
+use crate::placement::Place;
 use crate::protocol::compose;
 use crate::protocol::meta::{Meta, MetaVerb};
 use crate::protocol::text::{self, Keys, Request, Step, Store};
@@ -11,6 +12,7 @@ use crate::protocol::text::{self, Keys, Request, Step, Store};
 use super::Proxy;
 use super::client::{Protocol, Refused, Taken, Unlink};
 use super::fanout::Read;
+use super::joined::Asker;
 use super::link::{Expect, LineVerb, LinkProtocol, Target};
 use super::link_queue::Value;
 use super::settings::ReadErrors;
@@ -83,12 +85,25 @@ impl Proxy {
     fn get(&mut self, conn: ConnId, with_cas: bool, key: &[u8]) {
         self.counters.cmd_get += 1;
         let slot = self.reserve_slot(conn);
-        let backend = self.settings.placement.owner(key);
-        let (target, expect) = (Target::Slot(conn, slot), Expect::Get { with_cas });
-        self.queue_or_fail(backend, LinkProtocol::Text, target, expect, key, |out, _| {
-            compose::get(out, with_cas, key);
-            Value::None
-        });
+        let place = self.settings.placement.place(key);
+        let asker = Asker::Slot(conn, slot);
+        if !self.settings.join_gets {
+            return self.get_alone(place, with_cas, key, asker);
+        }
+        if let Err(why) = self.ask(place, with_cas, key, asker) {
+            self.fail_get(place.server, conn, slot, with_cas, why);
+        }
+    }
+
+    /// A get in a request of its own.
+    fn get_alone(&mut self, place: Place, with_cas: bool, key: &[u8], asker: Asker) {
+        let mut request = self.room.joined.take();
+        request.begin(Read::Get { with_cas });
+        request.ask(key, place.hash, asker);
+        if let Err((mut request, why)) = self.queue_joined(place.server, request) {
+            self.fail_joined(place.server, &mut request, why);
+            self.room.joined.give(request);
+        }
     }
 
     fn store(&mut self, conn: ConnId, store: &Store<'_>, backing: Option<&Bytes>) {
