@@ -87,7 +87,7 @@ impl Proxy {
         let Some(mut joined) = link.queue.joined.remove(place) else { return };
         let answered = joined.answered();
         self.counters.timeouts += self.fail_joined(backend, &mut joined, Why::TimedOut);
-        joined.back_to(answered);
+        joined.abandon(answered);
         if let Some(link) = self.link(conn) {
             link.queue.joined.insert(place, joined);
         }

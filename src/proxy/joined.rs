@@ -23,6 +23,8 @@ pub(super) struct JoinedGet {
     places: [u8; PLACES],
     /// Keys from the first on that have been answered.
     answered: usize,
+    /// Everybody has got an error: what comes is for nobody.
+    abandoned: bool,
     /// Requests of clients that are in it; one of many keys counts with each of them.
     askers: u32,
     /// Bytes of the values that came.
@@ -134,9 +136,10 @@ impl JoinedGet {
         self.answered
     }
 
-    /// Only so many keys have been answered.
-    pub(super) fn back_to(&mut self, answered: usize) {
+    /// Nobody awaits its answer any more, of which only so many keys have come.
+    pub(super) fn abandon(&mut self, answered: usize) {
         self.answered = answered;
+        self.abandoned = true;
     }
 
     /// The next key to be answered.
@@ -154,7 +157,7 @@ impl JoinedGet {
     #[inline]
     pub(super) fn askers_of_next(&self) -> Askers {
         let key = &self.keys[self.answered];
-        Askers { asker: Some(key.asker), other: key.other }
+        Askers { asker: (!self.abandoned).then_some(key.asker), other: key.other }
     }
 
     /// The next key has been answered.
@@ -213,6 +216,7 @@ impl Recycle for JoinedGet {
             others: Vec::new(),
             places: [0; PLACES],
             answered: 0,
+            abandoned: false,
             askers: 0,
             value_bytes: 0,
             values: 0,
@@ -227,6 +231,7 @@ impl Recycle for JoinedGet {
         self.keys.clear();
         self.others.clear();
         (self.answered, self.askers, self.value_bytes, self.values) = (0, 0, 0, 0);
+        self.abandoned = false;
     }
 
     fn bytes(&self) -> usize {
@@ -266,6 +271,8 @@ mod tests {
             joined.advance();
             assert_eq!((joined.next_key(), joined.keys_before(b"one")), (Some(&b"two"[..]), None));
             assert_eq!(askers(&joined), [slot(1), slot(5), slot(4), slot(3)]);
+            joined.abandon(1);
+            assert_eq!((joined.next_key(), askers(&joined)), (Some(&b"two"[..]), vec![]));
             joined.advance();
             joined.advance();
             assert_eq!(joined.next_key(), None);

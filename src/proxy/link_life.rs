@@ -239,7 +239,6 @@ impl Proxy {
     fn fail_all(&mut self, backend: usize, failed: Vec<FailedRequest>) {
         for FailedRequest { pending, key, joined, why } in failed {
             match joined {
-                Some(joined) if pending.target == Target::Mark => self.room.joined.give(joined),
                 Some(mut joined) => {
                     self.fail_joined(backend, &mut joined, why);
                     self.room.joined.give(joined);
@@ -258,17 +257,17 @@ impl Proxy {
         self.wake_at(deadline);
     }
 
-    /// Takes out of a link what was never written, but for its greeting. What was written must have been
-    /// taken out before.
+    /// Takes out of a link what was never written, but for its greeting and for what has been answered with
+    /// an error. What was written must have been taken out before.
     fn take_unwritten(&mut self, conn: ConnId) -> Unwritten {
         let deadline = self.now + self.settings.timeout;
         let link = self.links.get_mut(conn.index(), conn.generation()).expect("it was there");
         debug_assert_eq!(link.first_unwritten(), 0);
         link.commit(deadline, &mut self.room.spare, &mut self.counters);
         let mut queue = std::mem::take(&mut link.queue);
-        if queue.pipeline.front().is_some_and(|pending| pending.target == Target::Greeting) {
-            queue.pipeline.pop_front();
-        }
+        let unwanted = |pending: &&Pending| matches!(pending.target, Target::Greeting | Target::Mark);
+        let unwanted = queue.pipeline.iter().take_while(unwanted).count();
+        take_first(&mut queue, unwanted, Why::Lost);
         let start = queue.pipeline.front().map_or(queue.queued, |pending| pending.start);
         queue.outbox.drop_front((start - link.handed) as usize);
         for pending in &mut queue.pipeline {

@@ -156,13 +156,12 @@ impl Proxy {
     ) -> Reply {
         let Some(link) = self.links.get_mut(conn.index(), conn.generation()) else { return Reply::Broken };
         let Some(mut joined) = link.queue.joined.pop_front() else { return Reply::Broken };
-        let awaited = pending.target == Target::Joined;
         let with_cas = joined.read.with_cas();
         let mut at = 0;
         let reply = loop {
             let rest = &input[at..];
             if let Some(total) = joined.next_key().and_then(|key| reply::value_hit(rest, key, with_cas)) {
-                self.give_hit(&mut joined, &rest[..total], backing, awaited);
+                self.give_hit(&mut joined, &rest[..total], backing);
                 at += total;
                 continue;
             }
@@ -170,17 +169,17 @@ impl Proxy {
                 Frame::Value { total, with_cas: cas, .. } => {
                     let misses = joined.keys_before(reply::value_key(rest)).filter(|_| cas == with_cas);
                     let Some(misses) = misses else { break Reply::Broken };
-                    self.give_misses(&mut joined, misses, awaited);
-                    self.give_hit(&mut joined, &rest[..total], backing, awaited);
+                    self.give_misses(&mut joined, misses);
+                    self.give_hit(&mut joined, &rest[..total], backing);
                     at += total;
                     continue;
                 }
                 Frame::End { total } => {
-                    self.give_misses(&mut joined, usize::MAX, awaited);
+                    self.give_misses(&mut joined, usize::MAX);
                     total
                 }
                 Frame::Line { total } => {
-                    self.give_error(&mut joined, &rest[..total], awaited);
+                    self.give_error(&mut joined, &rest[..total]);
                     total
                 }
                 Frame::Partial { total } if at == 0 => break Reply::Partial(total),
@@ -200,13 +199,10 @@ impl Proxy {
 
     /// The next key is there.
     #[inline]
-    fn give_hit(&mut self, joined: &mut JoinedGet, frame: &[u8], backing: Option<&Bytes>, awaited: bool) {
+    fn give_hit(&mut self, joined: &mut JoinedGet, frame: &[u8], backing: Option<&Bytes>) {
         let mut askers = joined.askers_of_next();
         joined.count_value(frame.len());
         joined.advance();
-        if !awaited {
-            return;
-        }
         while let Some(asker) = askers.next(joined) {
             match asker {
                 Asker::Slot(client, slot) => {
@@ -221,14 +217,14 @@ impl Proxy {
 
     /// The next keys, so many at most, are not there.
     #[inline]
-    fn give_misses(&mut self, joined: &mut JoinedGet, count: usize, awaited: bool) {
+    fn give_misses(&mut self, joined: &mut JoinedGet, count: usize) {
         for _ in 0..count {
             if joined.next_key().is_none() {
                 return;
             }
             let mut askers = joined.askers_of_next();
             joined.advance();
-            while let Some(asker) = askers.next(joined).filter(|_| awaited) {
+            while let Some(asker) = askers.next(joined) {
                 match asker {
                     Asker::Slot(client, slot) => {
                         self.counters.get_misses += 1;
@@ -241,11 +237,11 @@ impl Proxy {
     }
 
     /// An error stands in place of the keys that are not answered: everybody gets it as their own.
-    fn give_error(&mut self, joined: &mut JoinedGet, line: &[u8], awaited: bool) {
+    fn give_error(&mut self, joined: &mut JoinedGet, line: &[u8]) {
         while joined.next_key().is_some() {
             let mut askers = joined.askers_of_next();
             joined.advance();
-            while let Some(asker) = askers.next(joined).filter(|_| awaited) {
+            while let Some(asker) = askers.next(joined) {
                 match asker {
                     Asker::Slot(client, slot) => self.answer(client, slot, Answer::copied(line)),
                     Asker::Part(fanout, key) => self.part_refused(fanout, key, line),
