@@ -151,8 +151,8 @@ fn short_numbers(text: &[u8]) -> Option<(usize, usize)> {
     // A byte above 9 sets its top bit here: by the sum, or by itself.
     let others = (digits.wrapping_add(0x7676_7676) | digits) & 0x8080_8080;
     usual_if(others != 0)?;
-    // The last digit goes to byte 6, with zeros before the first; then they are added up in pairs. No digit at
-    // all makes any number, and is found out by the CR LF that does not stand where the digits begin.
+    // The last digit goes to byte 6, with zeros before the first; then they are added up in pairs. No digit
+    // makes any number, and is found out: what ends the length does not stand where it begins.
     let top = others.trailing_zeros();
     let digits = u64::from(digits).wrapping_shl(!top);
     let pairs = (digits.wrapping_mul(1 + (10 << 8)) >> 32) as u32 & 0x00ff_00ff;

@@ -16,7 +16,7 @@ pub struct LineEnd {
 pub fn line_end(input: &[u8], from: usize) -> Option<LineEnd> {
     let (mut at, mut nul) = (from, false);
     loop {
-        // A text line has few bytes below the LF: each stops the search, so that one comparison does for both.
+        // A text line has few bytes below the LF. Each stops the search: so one comparison does for both.
         at += first_up_to::<b'\n'>(input.get(at..)?);
         match input.get(at)? {
             b'\n' => return Some(LineEnd { lf: at, nul }),
@@ -114,8 +114,8 @@ use portable as blocks;
 #[cfg(target_arch = "x86_64")]
 use sse2 as blocks;
 
-/// By SSE2, which every x86-64 has. Blocks are read as integers and no pointer is used: what is unsafe here is
-/// only to say that the instructions exist.
+/// By SSE2, which every x86-64 has. Blocks are read as integers and no pointer is used: all that is unsafe
+/// here is to say that the instructions exist.
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
 mod sse2 {
@@ -260,9 +260,8 @@ mod tests {
         for _ in 0..200_000 {
             let mut block = [0; BLOCK];
             block.fill_with(|| [0, 9, 10, 11, 31, 32, 33, 0x7f, 0x80, 0xff][random.below(10)]);
-            for at in 0..random.below(BLOCK + 1) {
-                block[at] = b'a' + random.below(26) as u8;
-            }
+            let plain = random.below(BLOCK + 1);
+            block[..plain].fill_with(|| b'a' + random.below(26) as u8);
             let (line, word) = (sse2::up_to::<b'\n'>(&block), sse2::up_to::<b' '>(&block));
             assert_eq!(first(line), first(portable::up_to::<b'\n'>(&block)), "{block:?}");
             assert_eq!(first(word), first(portable::up_to::<b' '>(&block)), "{block:?}");
