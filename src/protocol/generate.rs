@@ -149,6 +149,17 @@ fn key(random: &mut Random) -> Vec<u8> {
     }
 }
 
+/// `get` or `gets` of one key as clients write it, and perhaps what follows.
+pub(crate) fn plain_get(random: &mut Random) -> Vec<u8> {
+    let verb = random.pick(&["get ", "get ", "gets "]);
+    let key = match random.below(3) {
+        0 => key(random),
+        _ => vec![b'k'; 1 + random.below(50)],
+    };
+    let behind = random.pick(&["", "", "get k", "mn\r\n"]);
+    [verb.as_bytes(), &key, b"\r\n", behind.as_bytes()].concat()
+}
+
 fn base64_key(random: &mut Random) -> Vec<u8> {
     const SYMBOLS: &[u8] = b"ABCabcxyz019+/==*-";
     match random.below(3) {

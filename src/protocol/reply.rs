@@ -2,6 +2,8 @@
 //! Every function looks at the start of `input` and says [`Frame::Broken`] when the bytes cannot be such an
 //! answer: then nothing on that link can be trusted any more.
 
+use std::hint::cold_path;
+
 use super::binary::{HEADER_BYTES, RESPONSE_MAGIC};
 use super::number::digits;
 use super::scan;
@@ -84,18 +86,100 @@ pub fn value_key(frame: &[u8]) -> &[u8] {
     &rest[..scan::space(rest)]
 }
 
-/// The `VALUE` of `key` with its data: its bytes, if all of them have come in their usual form. `None` leaves
-/// the answer to [`values`], which says the same more slowly. One pass without searching: what is expected
+/// The bytes of a whole `VALUE` of `key` at the start of `input`, from its line to the CR LF behind its data,
+/// if it has its usual form. `None` leaves it to [`values`]. One pass without searching: what is expected
 /// stands at its place.
 #[inline]
 pub fn value_hit(input: &[u8], key: &[u8], with_cas: bool) -> Option<usize> {
-    let rest = input.strip_prefix(b"VALUE ")?.strip_prefix(key)?.strip_prefix(b" ")?;
-    let (_flags, rest) = leading_number(rest)?;
+    let (start, rest) = usual(input.split_first_chunk::<6>())?;
+    let [v, a, l, u, end @ ..] = *start;
+    // Two comparisons, not one of six bytes put together.
+    usual_if(u32::from_le_bytes([v, a, l, u]) == u32::from_le_bytes(*b"VALU"))?;
+    usual_if(end == *b"E ")?;
+    let (named, numbers) = usual(rest.split_at_checked(key.len()))?;
+    usual_if(scan::same(named, key))?;
+    let Some((length, at)) = short_numbers(numbers) else { return long_hit(input, numbers, with_cas) };
+    let line = if with_cas { cas_end(numbers, at)? } else { at };
+    let behind = behind_line_end(usual(numbers.get(line..))?)?;
+    let behind = behind_line_end(usual(behind.get(length..))?)?;
+    Some(input.len() - behind.len())
+}
+
+/// What follows the CR LF at the start of `text`.
+#[inline]
+fn behind_line_end(text: &[u8]) -> Option<&[u8]> {
+    let (start, behind) = usual(text.split_first_chunk::<2>())?;
+    usual_if(start == b"\r\n")?;
+    Some(behind)
+}
+
+/// Says that `None` is rare: else the compiler works out several conditions before it jumps once.
+#[inline]
+fn usual<T>(found: Option<T>) -> Option<T> {
+    if found.is_none() {
+        cold_path();
+    }
+    found
+}
+
+/// The same for a condition.
+#[inline]
+fn usual_if(holds: bool) -> Option<()> {
+    usual(holds.then_some(()))
+}
+
+/// The length in ` <flags> <length>`, and where it ends, if the flags have one digit and the length has one
+/// to three.
+#[inline]
+fn short_numbers(text: &[u8]) -> Option<(usize, usize)> {
+    // Two spaces, and two bytes out of "0123456789:;<=>?". As flags all of these are taken, as in `values`.
+    const SHAPE: u32 = u32::from_le_bytes([0xff, 0xf0, 0xff, 0xf0]);
+    const EXPECTED: u32 = u32::from_le_bytes(*b" 0 0");
+    let text: &[u8; 8] = usual(text.first_chunk())?;
+    let start = u32::from_le_bytes(*text.first_chunk()?);
+    usual_if(start & SHAPE == EXPECTED)?;
+    let digits = u32::from_le_bytes(*text[3..].first_chunk()?) ^ u32::from_le_bytes(*b"0000");
+    // A byte above 9 sets its top bit here: by the sum, or by itself.
+    let others = (digits.wrapping_add(0x7676_7676) | digits) & 0x8080_8080;
+    usual_if(others != 0)?;
+    // The last digit goes to byte 6, with zeros before the first; then they are added up in pairs. No digit
+    // makes any number, and is found out: what ends the length does not stand where it begins.
+    let top = others.trailing_zeros();
+    let digits = u64::from(digits).wrapping_shl(!top);
+    let pairs = (digits.wrapping_mul(1 + (10 << 8)) >> 32) as u32 & 0x00ff_00ff;
+    let number = pairs.wrapping_mul(1 + (100 << 16)) >> 16;
+    Some((number as usize, 3 + (top / 8) as usize))
+}
+
+/// As [`value_hit`] with any flags and any length: `numbers` is what follows the key.
+#[cold]
+fn long_hit(input: &[u8], numbers: &[u8], with_cas: bool) -> Option<usize> {
+    let (_flags, rest) = leading_number(numbers.strip_prefix(b" ")?)?;
     let (length, rest) = leading_number(rest.strip_prefix(b" ")?)?;
     let rest = if with_cas { leading_number(rest.strip_prefix(b" ")?)?.1 } else { rest };
-    let behind = rest.strip_prefix(b"\r\n")?.get(length..)?;
-    let end = b"\r\n";
-    behind.starts_with(end).then(|| input.len() - behind.len() + end.len())
+    let behind = rest.strip_prefix(b"\r\n")?.get(length..)?.strip_prefix(b"\r\n")?;
+    Some(input.len() - behind.len())
+}
+
+/// Where the CAS token ends that stands behind the length that ends at `at`.
+#[inline]
+fn cas_end(numbers: &[u8], at: usize) -> Option<usize> {
+    let text = usual(usual(numbers.get(at..))?.split_first_chunk::<9>());
+    if let Some(([b' ', digits @ ..], _)) = text {
+        // As in `short_numbers`.
+        let digits = u64::from_le_bytes(*digits) ^ u64::from_le_bytes(*b"00000000");
+        let others = (digits.wrapping_add(0x7676_7676_7676_7676) | digits) & 0x8080_8080_8080_8080;
+        if others != 0 && others & 0x80 == 0 {
+            return Some(at + 1 + (others.trailing_zeros() / 8) as usize);
+        }
+    }
+    long_cas_end(numbers, at)
+}
+
+#[cold]
+fn long_cas_end(numbers: &[u8], at: usize) -> Option<usize> {
+    let (_cas, rest) = leading_number(numbers.get(at..)?.strip_prefix(b" ")?)?;
+    Some(numbers.len() - rest.len())
 }
 
 /// The digits at the start of `text`, fewer than 20, and what follows them.
@@ -260,39 +344,104 @@ mod tests {
         assert_eq!(value_key(whole), b"k");
     }
 
+    const ROOMY: ReplyLimits = ReplyLimits { line_max: 16 << 10, value_max: 1 << 20 };
+
+    /// A `VALUE` as memcached writes it.
+    fn value(key: &[u8], numbers: &str, cas: &str, data: &[u8]) -> Vec<u8> {
+        let line = format!(" {numbers} {}{cas}\r\n", data.len());
+        [b"VALUE ", key, line.as_bytes(), data, b"\r\n"].concat()
+    }
+
+    /// Where [`value_hit`] finds something, the slow way finds the same.
+    fn check_against_values(input: &[u8], key: &[u8], with_cas: bool) {
+        let shown = input.escape_ascii();
+        let Some(found) = value_hit(input, key, with_cas) else { return };
+        assert_eq!(value_key(input), key, "{shown}");
+        match values(input, ROOMY) {
+            Frame::Value { total, with_cas: cas, .. } => {
+                assert_eq!((total, cas), (found, with_cas), "{shown}");
+            }
+            other => panic!("{shown}: {other:?}"),
+        }
+    }
+
     #[test]
-    fn a_hit_is_what_values_and_end_say() {
-        let whole = |cas: &str, value: &str| format!("VALUE key 7 {}{cas}\r\n{value}\r\n", value.len());
-        for (cas, with_cas) in [("", false), (" 1", true), (" 9999999999999999999", true)] {
-            for value in ["", "x", "\r\nEND\r\n", "VALUE key 7 1\r\nx\r\nEND\r\n"] {
-                let answer = whole(cas, value);
-                assert_eq!(value_hit(answer.as_bytes(), b"key", with_cas), Some(answer.len()));
-                let more = answer.clone() + "VALUE";
-                assert_eq!(value_hit(more.as_bytes(), b"key", with_cas), Some(answer.len()));
-                assert_eq!(value_hit(answer.as_bytes(), b"ke", with_cas), None);
-                assert_eq!(value_hit(answer.as_bytes(), b"key", !with_cas), None);
-                for cut in 0..answer.len() {
-                    assert_eq!(value_hit(&answer.as_bytes()[..cut], b"key", with_cas), None, "cut {cut}");
-                }
-                for place in 0..answer.len() {
-                    let mut altered = answer.clone().into_bytes();
-                    for byte in [b'0', b' ', b'\r', b'\n', b'k', 0] {
-                        altered[place] = byte;
-                        check_against_values(&altered, with_cas);
-                    }
+    fn usual_values_are_hits() {
+        let cases = ["", " 1", " 1234567", " 12345678", " 123456789012345678", " 9999999999999999999"];
+        for length in [1, 2, 7, 8, 15, 16, 17, 31, 32, 33, 64, 249, 250] {
+            let key: Vec<u8> = (0..length).map(|at| b'!' + (at % 90) as u8).collect();
+            for (cas, flags) in cases.iter().flat_map(|cas| ["0", "9", "16", "4294967295"].map(|f| (cas, f)))
+            {
+                let with_cas = !cas.is_empty();
+                for size in [0, 1, 9, 10, 99, 100, 101, 999, 1000, 1023, 9999, 10_000, 123_456] {
+                    let mut answer = value(&key, flags, cas, &vec![b'x'; size]);
+                    let total = answer.len();
+                    assert_eq!(
+                        value_hit(&answer, &key, with_cas),
+                        Some(total),
+                        "{length} {cas} {flags} {size}"
+                    );
+                    assert_eq!(value_hit(&answer, &key, !with_cas), None);
+                    assert_eq!(value_hit(&answer, &key[1..], with_cas), None);
+                    assert_eq!(value_hit(&answer[..total - 1], &key, with_cas), None);
+                    answer.extend_from_slice(b"END\r\n");
+                    check_against_values(&answer, &key, with_cas);
                 }
             }
         }
     }
 
-    /// Where [`hit`] finds an answer, the slow way finds the same one.
-    fn check_against_values(input: &[u8], with_cas: bool) {
-        let Some(found) = value_hit(input, b"key", with_cas) else { return };
-        let Frame::Value { total, with_cas: cas, .. } = values(input, LIMITS) else {
-            panic!("{}: no value", input.escape_ascii());
-        };
-        assert_eq!((value_key(input), cas), (&b"key"[..], with_cas), "{}", input.escape_ascii());
-        assert_eq!(total, found, "{}", input.escape_ascii());
+    /// One key that differs in one byte is another one.
+    #[test]
+    fn every_byte_of_a_key_counts() {
+        for length in (1..70).chain([250]) {
+            let key = vec![b'k'; length];
+            let answer = value(&key, "0", "", b"x");
+            for at in 0..length {
+                let mut other = key.clone();
+                other[at] ^= 1;
+                assert_eq!(value_hit(&answer, &other, false), None, "byte {at} of {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_hit_is_what_values_and_end_say() {
+        for key in [&b"key"[..], b"a_key_of_some_31_bytes_and_no_sp"] {
+            for (cas, with_cas) in
+                [("", false), (" 1", true), (" 12345678", true), (" 9999999999999999999", true)]
+            {
+                for data in [&b""[..], b"x", b"12\r\n", b"\r\nEND\r\n", b"VALUE key 7 1\r\nx\r\nEND\r\n"] {
+                    let mut answer = value(key, "7", cas, data);
+                    answer.extend_from_slice(b"END\r\n");
+                    for cut in 0..answer.len() {
+                        check_against_values(&answer[..cut], key, with_cas);
+                    }
+                    alter_and_check(&answer, key, with_cas);
+                }
+            }
+        }
+    }
+
+    /// Every byte in every place, and every pair of those that mean something in neighbouring places.
+    fn alter_and_check(answer: &[u8], key: &[u8], with_cas: bool) {
+        let mut altered = answer.to_vec();
+        for at in 0..answer.len() {
+            for byte in 0..=255 {
+                altered[at] = byte;
+                check_against_values(&altered, key, with_cas);
+            }
+            for one in *b"09: \r\n" {
+                for other in *b"09: \r\n" {
+                    altered[at] = one;
+                    if let Some(next) = altered.get_mut(at + 1) {
+                        *next = other;
+                    }
+                    check_against_values(&altered, key, with_cas);
+                }
+            }
+            altered.copy_from_slice(answer);
+        }
     }
 
     #[test]

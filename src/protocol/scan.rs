@@ -1,4 +1,5 @@
-//! Finding line ends. Eight bytes at a time, in plain integers.
+//! Finding separators and line ends: sixteen bytes at a time, by SSE2 where there is SSE2, else in plain
+//! integers.
 
 /// A line end, and whether the line can be taken as it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,72 +14,196 @@ pub struct LineEnd {
 /// nothing of a NUL before `from`.
 #[inline]
 pub fn line_end(input: &[u8], from: usize) -> Option<LineEnd> {
-    let unread = input.get(from..)?;
-    let mut nul = false;
-    let (words, tail) = unread.as_chunks::<8>();
-    for (index, bytes) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*bytes);
-        let lf = zero_bytes(word ^ LF_BYTES);
-        let zero = zero_bytes(word);
-        if lf != 0 {
-            // The lowest mark is exact, and so is every mark below it: what lies above the LF is cut off.
-            nul |= zero & (lf ^ (lf - 1)) != 0;
-            return Some(LineEnd { lf: from + index * 8 + (lf.trailing_zeros() / 8) as usize, nul });
+    let (mut at, mut nul) = (from, false);
+    loop {
+        // A text line has few bytes below the LF. Each stops the search: so one comparison does for both.
+        at += first_up_to::<b'\n'>(input.get(at..)?);
+        match input.get(at)? {
+            b'\n' => return Some(LineEnd { lf: at, nul }),
+            &byte => nul |= byte == 0,
         }
-        nul |= zero != 0;
+        at += 1;
     }
-    let tail_start = input.len() - tail.len();
-    let at = tail.iter().position(|&byte| byte == b'\n')?;
-    nul |= tail[..at].contains(&0);
-    Some(LineEnd { lf: tail_start + at, nul })
 }
 
 /// Index of the first byte of `input` at or after `from` that is not above the space (0x20): a separator, a
 /// line end, or another control character. The length of `input` if there is none.
 #[inline]
 pub fn word_end(input: &[u8], from: usize) -> usize {
-    let unread = input.get(from..).unwrap_or_default();
-    let (words, tail) = unread.as_chunks::<8>();
-    for (index, bytes) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*bytes);
-        // A byte below 0x21 borrows into its top bit; the lowest mark is exact.
-        let marks = word.wrapping_sub(0x21 * ONES) & !word & HIGH_BITS;
-        if marks != 0 {
-            return from + index * 8 + (marks.trailing_zeros() / 8) as usize;
-        }
+    match input.get(from..) {
+        Some(unread) => from + first_up_to::<b' '>(unread),
+        None => input.len(),
     }
-    let tail_start = input.len() - tail.len();
-    tail_start + tail.iter().position(|&byte| byte <= b' ').unwrap_or(tail.len())
 }
 
 /// Index of the first space of `text`; its length if there is none.
 #[inline]
 pub fn space(text: &[u8]) -> usize {
-    let (words, tail) = text.as_chunks::<8>();
-    for (index, bytes) in words.iter().enumerate() {
-        let marks = zero_bytes(u64::from_le_bytes(*bytes) ^ SPACE_BYTES);
-        if marks != 0 {
-            return index * 8 + (marks.trailing_zeros() / 8) as usize;
+    let mut at = 0;
+    // Bytes below the space are rare in words, and belong to them.
+    loop {
+        at += first_up_to::<b' '>(&text[at..]);
+        match text.get(at) {
+            None | Some(b' ') => return at,
+            Some(_) => at += 1,
         }
     }
-    let tail_start = text.len() - tail.len();
-    tail_start + tail.iter().position(|&byte| byte == b' ').unwrap_or(tail.len())
 }
 
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGH_BITS: u64 = 0x80 * ONES;
-const LF_BYTES: u64 = b'\n' as u64 * ONES;
-const SPACE_BYTES: u64 = b' ' as u64 * ONES;
-
-/// Marks the bytes of `word` that are zero in their top bits. The lowest mark is always right; one above a
-/// zero byte may be set for a byte of 1.
+/// The two are the same bytes. Cheaper than a call for what is as long as a key.
 #[inline]
-fn zero_bytes(word: u64) -> u64 {
-    word.wrapping_sub(ONES) & !word & HIGH_BITS
+pub fn same(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    if !(BLOCK..=2 * BLOCK).contains(&one.len()) {
+        return one == other;
+    }
+    // Two halves that overlap: every byte is in one of them.
+    let second = one.len() - BLOCK;
+    let (Some(a), Some(b)) = (one.first_chunk(), other.first_chunk()) else { return false };
+    let (Some(c), Some(d)) = (one[second..].first_chunk(), other[second..].first_chunk()) else {
+        return false;
+    };
+    blocks::same(a, b, c, d)
+}
+
+/// Index of the first byte of `text` that is at most `MOST`; its length if there is none.
+#[inline]
+fn first_up_to<const MOST: u8>(text: &[u8]) -> usize {
+    let mut rest = text;
+    while let Some((block, behind)) = rest.split_first_chunk() {
+        let marks = blocks::up_to::<MOST>(block);
+        if marks != 0 {
+            return text.len() - rest.len() + marks.trailing_zeros() as usize;
+        }
+        rest = behind;
+    }
+    match text.last_chunk::<BLOCK>() {
+        // Its bytes before the rest have been looked at: they bear no mark.
+        Some(last) => match blocks::up_to::<MOST>(last) {
+            0 => text.len(),
+            marks => text.len() - BLOCK + marks.trailing_zeros() as usize,
+        },
+        None => first_in_short::<MOST>(text),
+    }
+}
+
+/// The same for fewer bytes than a block has.
+#[inline]
+fn first_in_short<const MOST: u8>(text: &[u8]) -> usize {
+    let mut at = 0;
+    if let Some(half) = text.first_chunk::<8>() {
+        let marks = portable::marks_up_to::<MOST>(u64::from_le_bytes(*half));
+        if marks != 0 {
+            return (marks.trailing_zeros() / 8) as usize;
+        }
+        at = 8;
+    }
+    while at < text.len() && text[at] > MOST {
+        at += 1;
+    }
+    at
+}
+
+/// Bytes looked at in one step.
+const BLOCK: usize = 16;
+
+#[cfg(not(target_arch = "x86_64"))]
+use portable as blocks;
+#[cfg(target_arch = "x86_64")]
+use sse2 as blocks;
+
+/// By SSE2, which every x86-64 has. Blocks are read as integers and no pointer is used: all that is unsafe
+/// here is to say that the instructions exist.
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod sse2 {
+    use std::arch::x86_64::{
+        __m128i, _mm_and_si128, _mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set_epi64x, _mm_set1_epi8,
+        _mm_setzero_si128, _mm_subs_epu8,
+    };
+
+    use super::BLOCK;
+
+    /// Bit i: byte i is at most `MOST`.
+    #[inline]
+    pub(super) fn up_to<const MOST: u8>(bytes: &[u8; BLOCK]) -> u32 {
+        // SAFETY: this is compiled for x86-64 only, all of which have SSE2.
+        unsafe { up_to_by_sse2::<MOST>(bytes) }
+    }
+
+    /// `a` is `b`, and `c` is `d`.
+    #[inline]
+    pub(super) fn same(a: &[u8; BLOCK], b: &[u8; BLOCK], c: &[u8; BLOCK], d: &[u8; BLOCK]) -> bool {
+        // SAFETY: this is compiled for x86-64 only, all of which have SSE2.
+        unsafe { same_by_sse2(a, b, c, d) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "sse2")]
+    fn load(bytes: &[u8; BLOCK]) -> __m128i {
+        let [a, b, c, d, e, f, g, h, high @ ..] = *bytes;
+        _mm_set_epi64x(i64::from_le_bytes(high), i64::from_le_bytes([a, b, c, d, e, f, g, h]))
+    }
+
+    #[inline]
+    #[target_feature(enable = "sse2")]
+    fn up_to_by_sse2<const MOST: u8>(bytes: &[u8; BLOCK]) -> u32 {
+        let above = _mm_subs_epu8(load(bytes), _mm_set1_epi8(MOST as i8));
+        _mm_movemask_epi8(_mm_cmpeq_epi8(above, _mm_setzero_si128())) as u32
+    }
+
+    #[inline]
+    #[target_feature(enable = "sse2")]
+    fn same_by_sse2(a: &[u8; BLOCK], b: &[u8; BLOCK], c: &[u8; BLOCK], d: &[u8; BLOCK]) -> bool {
+        let one = _mm_cmpeq_epi8(load(a), load(b));
+        let other = _mm_cmpeq_epi8(load(c), load(d));
+        _mm_movemask_epi8(_mm_and_si128(one, other)) == 0xffff
+    }
+}
+
+/// The same in plain integers: the twin of the above, and in its place elsewhere.
+mod portable {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH_BITS: u64 = 0x80 * ONES;
+
+    /// The top bit of each byte of `word` that is at most `MOST`. The lowest mark is always right.
+    #[inline]
+    pub(super) fn marks_up_to<const MOST: u8>(word: u64) -> u64 {
+        // A byte that is not above borrows into its top bit, and may borrow from the byte above it.
+        word.wrapping_sub((u64::from(MOST) + 1) * ONES) & !word & HIGH_BITS
+    }
+
+    /// Bit i: byte i is at most `MOST`, for the lowest such byte.
+    #[cfg(any(test, not(target_arch = "x86_64")))]
+    #[inline]
+    pub(super) fn up_to<const MOST: u8>(bytes: &[u8; super::BLOCK]) -> u32 {
+        let marks = |word: &[u8; 8]| match marks_up_to::<MOST>(u64::from_le_bytes(*word)) {
+            0 => 0,
+            marks => 1 << (marks.trailing_zeros() / 8),
+        };
+        let (words, _) = bytes.as_chunks::<8>();
+        marks(&words[0]) | marks(&words[1]) << 8
+    }
+
+    /// `a` is `b`, and `c` is `d`.
+    #[cfg(any(test, not(target_arch = "x86_64")))]
+    #[inline]
+    pub(super) fn same(
+        a: &[u8; super::BLOCK],
+        b: &[u8; super::BLOCK],
+        c: &[u8; super::BLOCK],
+        d: &[u8; super::BLOCK],
+    ) -> bool {
+        let word = |bytes: &[u8; super::BLOCK]| u128::from_le_bytes(*bytes);
+        (word(a) ^ word(b)) | (word(c) ^ word(d)) == 0
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::generate::Random;
     use super::*;
 
     fn slow_line_end(input: &[u8], from: usize) -> Option<LineEnd> {
@@ -98,7 +223,7 @@ mod tests {
     #[test]
     fn every_place_of_every_special_byte() {
         const SPECIAL: [u8; 12] = [0, 1, b'\n', 0x0b, 0x09, 0x1f, b' ', b'!', 0x80, 0x8a, 0xff, b'\r'];
-        for length in 0..20 {
+        for length in (0..20).chain([33, 40]) {
             for first in 0..length {
                 for second in first..length {
                     for one in SPECIAL {
@@ -122,6 +247,48 @@ mod tests {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    /// The two ways to look at a block say the same.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn sse2_and_its_twin_agree() {
+        let first = |marks: u32| marks.trailing_zeros();
+        let mut random = Random::new(1);
+        for _ in 0..200_000 {
+            let mut block = [0; BLOCK];
+            block.fill_with(|| [0, 9, 10, 11, 31, 32, 33, 0x7f, 0x80, 0xff][random.below(10)]);
+            let plain = random.below(BLOCK + 1);
+            block[..plain].fill_with(|| b'a' + random.below(26) as u8);
+            let (line, word) = (sse2::up_to::<b'\n'>(&block), sse2::up_to::<b' '>(&block));
+            assert_eq!(first(line), first(portable::up_to::<b'\n'>(&block)), "{block:?}");
+            assert_eq!(first(word), first(portable::up_to::<b' '>(&block)), "{block:?}");
+            let mut other = block;
+            assert!(sse2::same(&block, &other, &block, &other));
+            other[random.below(BLOCK)] ^= 1 << random.below(8);
+            assert!(
+                !sse2::same(&block, &other, &block, &block) && !sse2::same(&block, &block, &block, &other)
+            );
+            assert!(portable::same(&block, &block, &block, &block));
+            assert!(
+                !portable::same(&block, &other, &block, &block)
+                    && !portable::same(&block, &block, &block, &other)
+            );
+        }
+    }
+
+    #[test]
+    fn the_same_is_the_same() {
+        for length in 0..70 {
+            let one: Vec<u8> = (0..length).collect();
+            assert!(same(&one, &one.clone()));
+            assert!(!same(&one, &one[..one.len().saturating_sub(1)]) || one.is_empty());
+            for at in 0..one.len() {
+                let mut other = one.clone();
+                other[at] ^= 0x80;
+                assert!(!same(&one, &other), "byte {at} of {length}");
             }
         }
     }

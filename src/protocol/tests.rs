@@ -4,7 +4,7 @@
 use super::generate::{self, Random, Scope};
 use super::naive::{self, Outcome};
 use super::text::{ParserLimits, Partial};
-use super::{binary, text};
+use super::{binary, compose, text};
 
 const LIMITS: ParserLimits = ParserLimits { value_max: 1000, get_line_max: 3000 };
 
@@ -87,6 +87,31 @@ fn binary_parser_agrees_with_its_oracle() {
         let oracle = |input: &[u8]| naive::parse_binary(input, LIMITS.value_max);
         assert_eq!(difference(&stream, seed, &parse_binary, &oracle), None);
     }
+}
+
+/// What [`text::plain_get`] takes is what the oracle takes, and a backend would be sent the same bytes.
+#[test]
+fn plain_gets_are_gets() {
+    let mut taken = 0;
+    for seed in 0..60_000 {
+        let mut random = Random::new(seed);
+        let mut input = generate::plain_get(&mut random);
+        if random.once_in(2) {
+            generate::mutate(&mut random, &mut input);
+        }
+        let Some(text::PlainGet { with_cas, key, total }) = text::plain_get(&input, LIMITS.get_line_max)
+        else {
+            continue;
+        };
+        taken += 1;
+        let shown = format!("seed {seed}: {}", input.escape_ascii());
+        let step = text::Step::Request(text::Request::Get { with_cas, key }, total);
+        assert_eq!(naive::parse_text(&input, &LIMITS), step.into(), "{shown}");
+        let mut composed = Vec::new();
+        compose::get(&mut composed, with_cas, key);
+        assert_eq!(composed, input[..total], "{shown}");
+    }
+    assert!(taken > 30_000, "only {taken} were plain");
 }
 
 /// The comparison sees an oracle that is wrong in one rare place.

@@ -220,11 +220,40 @@ pub struct ParserLimits {
 #[inline]
 pub fn parse<'a>(input: &'a [u8], scanned: usize, limits: &ParserLimits) -> Step<'a> {
     if scanned == 0
-        && let Some(step) = plain_get(input, limits)
+        && let Some(PlainGet { with_cas, key, total }) = plain_get(input, limits.get_line_max)
     {
-        return step;
+        return Step::Request(Request::Get { with_cas, key }, total);
     }
     line(input, scanned, limits)
+}
+
+/// `get` or `gets` of one key, written as we would write it: a backend can be sent the same bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlainGet<'a> {
+    /// `gets`: with CAS token.
+    pub with_cas: bool,
+    /// 1 to 250 bytes.
+    pub key: &'a [u8],
+    /// Bytes of the line, its end included.
+    pub total: usize,
+}
+
+/// What most requests are, without the detour by [`parse`], which says the same of them. `None` where a
+/// closer look is needed.
+#[inline]
+pub fn plain_get(input: &[u8], get_line_max: usize) -> Option<PlainGet<'_>> {
+    const GET: u32 = u32::from_le_bytes(*b"get ");
+    const GETS: u32 = u32::from_le_bytes(*b"gets");
+    let (verb, rest) = input.split_first_chunk::<4>()?;
+    let (with_cas, rest) = match u32::from_le_bytes(*verb) {
+        GET => (false, rest),
+        GETS => (true, rest.strip_prefix(b" ")?),
+        _ => return None,
+    };
+    let (key, end) = rest.split_at_checked(scan::word_end(rest, 0))?;
+    let total = input.len() - end.len() + b"\r\n".len();
+    let plain = end.starts_with(b"\r\n") && (1..=KEY_MAX).contains(&key.len()) && total <= get_line_max;
+    plain.then_some(PlainGet { with_cas, key, total })
 }
 
 /// Any line. Not part of its callers, so that the short way of a get stays short.
@@ -234,23 +263,6 @@ fn line<'a>(input: &'a [u8], scanned: usize, limits: &ParserLimits) -> Step<'a> 
         Some(end) => whole_line(input, end, scanned, limits),
         None => unfinished(input, limits),
     }
-}
-
-/// `get` or `gets` of one ordinary key, as most requests are. `None` where a closer look is needed.
-#[inline]
-fn plain_get<'a>(input: &'a [u8], limits: &ParserLimits) -> Option<Step<'a>> {
-    let (with_cas, start) = match input {
-        [b'g', b'e', b't', b' ', ..] => (false, 4),
-        [b'g', b'e', b't', b's', b' ', ..] => (true, 5),
-        _ => return None,
-    };
-    let end = scan::word_end(input, start);
-    let key = &input[start..end];
-    let plain = input[end..].starts_with(b"\r\n") && !key.is_empty() && key.len() <= KEY_MAX;
-    if !plain || end + 2 > limits.get_line_max {
-        return None;
-    }
-    Some(Step::Request(Request::Get { with_cas, key }, end + 2))
 }
 
 /// A line whose LF is there: bounds, what of it counts, and then its command.

@@ -26,6 +26,12 @@ impl Proxy {
         scanned: usize,
         backing: Option<&Bytes>,
     ) -> Taken {
+        if scanned == 0
+            && let Some(get) = text::plain_get(input, self.parser_limits.get_line_max)
+        {
+            self.get(conn, get.with_cas, get.key);
+            return Taken::Frame(get.total);
+        }
         match text::parse(input, scanned, &self.parser_limits) {
             Step::Request(request, length) => {
                 if self.take_text_request(conn, request, backing) {
