@@ -105,4 +105,10 @@ counters! {
     paused_reads,
     /// Ticks of the loop.
     ticks,
+    /// System calls: waits for events.
+    driver_polls,
+    /// System calls: reads from clients and backends.
+    driver_reads,
+    /// System calls: writes to clients and backends.
+    driver_writes,
 }

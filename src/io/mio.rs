@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use mio::net::{TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Token};
 
-use super::{Action, ConnId, Failure, Handler, Io};
+use super::{Action, Calls, ConnId, Failure, Handler, Io};
 use crate::buffer::Outbox;
 use crate::control::{Mail, WorkerHandle};
 use crate::time::Time;
@@ -48,16 +48,39 @@ pub struct MioIo {
     events: Events,
     handle: WorkerHandle,
     addresses: Vec<BackendAddress>,
-    clients: Vec<Option<Conn>>,
-    links: Vec<Option<Conn>>,
+    conns: Conns,
     scratch: Box<[u8]>,
     /// What became of submitted actions, to be told at the next poll.
     completions: VecDeque<Completion>,
     /// Connections to be looked at in the next tick, each once.
-    ready: Vec<ConnId>,
+    ready: Ready,
     /// Those of the present tick; empty between ticks.
-    looked_at: Vec<ConnId>,
+    looked_at: Ready,
+    calls: Calls,
     now: Time,
+}
+
+/// All sockets of a worker.
+#[derive(Default)]
+struct Conns {
+    clients: Places,
+    links: Places,
+}
+
+/// Sockets by the index of their identity, in pieces that stay where they are when the table grows.
+#[derive(Default)]
+struct Places {
+    chunks: Vec<Vec<Option<Conn>>>,
+}
+
+/// Places in one piece.
+const CHUNK: usize = 64;
+
+/// Connections to be looked at, links apart from clients.
+#[derive(Default)]
+struct Ready {
+    links: Vec<ConnId>,
+    clients: Vec<ConnId>,
 }
 
 /// One socket.
@@ -112,18 +135,14 @@ impl MioIo {
             events: Events::with_capacity(EVENTS),
             handle,
             addresses,
-            clients: Vec::new(),
-            links: Vec::new(),
+            conns: Conns::default(),
             scratch: vec![0; READ_BYTES].into_boxed_slice(),
             completions: VecDeque::new(),
-            ready: Vec::new(),
-            looked_at: Vec::new(),
+            ready: Ready::default(),
+            looked_at: Ready::default(),
+            calls: Calls::default(),
             now: Time::default(),
         })
-    }
-
-    fn conn(&mut self, id: ConnId) -> Option<&mut Conn> {
-        find(&mut self.clients, &mut self.links, id)
     }
 
     fn insert(&mut self, id: ConnId, mut socket: Socket, connecting: bool) -> io::Result<()> {
@@ -145,12 +164,7 @@ impl MioIo {
             ended: false,
             listed: false,
         };
-        let table = if id.is_link() { &mut self.links } else { &mut self.clients };
-        if table.len() <= id.index() {
-            table.resize_with(id.index() + 1, || None);
-        }
-        debug_assert!(table[id.index()].is_none(), "an index is used again only after its end was told");
-        table[id.index()] = Some(conn);
+        self.conns.insert(conn);
         Ok(())
     }
 
@@ -166,6 +180,7 @@ impl MioIo {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.calls.polls += 1;
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == ErrorKind::Interrupted => self.events.clear(),
             other => other?,
@@ -197,7 +212,7 @@ impl MioIo {
 
     /// Enters what the kernel has told into the connections, and lists them. True if there is mail.
     fn note_events(&mut self) -> bool {
-        let MioIo { events, clients, links, ready, .. } = self;
+        let MioIo { events, conns, ready, .. } = self;
         let mut mail = false;
         for event in &*events {
             if event.token() == MAILBOX {
@@ -205,7 +220,7 @@ impl MioIo {
                 continue;
             }
             let id = ConnId::from_bits(event.token().0 as u64);
-            let Some(conn) = find(clients, links, id) else { continue };
+            let Some(conn) = conns.find(id) else { continue };
             conn.readable |= event.is_readable();
             conn.writable |= event.is_writable();
             conn.hangup |= event.is_read_closed() || event.is_error();
@@ -215,35 +230,27 @@ impl MioIo {
     }
 
     fn handle_ready<H: Handler>(&mut self, id: ConnId, handler: &mut H) {
-        let Some(conn) = self.conn(id) else { return };
+        let Some(conn) = self.conns.find(id) else { return };
         conn.listed = false;
-        if conn.connecting {
-            if !(conn.writable || conn.hangup) {
-                return;
-            }
-            match connect_result(&conn.socket) {
-                Ok(true) => {
-                    conn.connecting = false;
-                    handler.handle_connected(id);
-                }
-                Ok(false) => return,
-                Err(failure) => {
-                    conn.ended = true;
-                    return handler.handle_failed(id, failure);
-                }
-            }
+        if conn.connecting && !conn.finish_connect(handler) {
+            return;
         }
+        let writes = std::mem::take(&mut conn.writable) && conn.sending.is_some();
         self.read(id, handler);
-        self.go_on_writing(id, handler);
+        if writes {
+            self.go_on_writing(id, handler);
+        }
     }
 
     /// Reads what is there, within a tick's share.
+    #[inline]
     fn read<H: Handler>(&mut self, id: ConnId, handler: &mut H) {
-        let Some(conn) = find(&mut self.clients, &mut self.links, id) else { return };
+        let Some(conn) = self.conns.find(id) else { return };
         for _ in 0..READS_PER_TICK {
             if conn.paused || conn.ended || !(conn.readable || conn.hangup) {
                 return;
             }
+            self.calls.reads += 1;
             match conn.socket.read(&mut self.scratch) {
                 Ok(0) => {
                     conn.ended = true;
@@ -266,13 +273,11 @@ impl MioIo {
         }
     }
 
+    #[cold]
     fn go_on_writing<H: Handler>(&mut self, id: ConnId, handler: &mut H) {
-        let Some(conn) = self.conn(id) else { return };
-        if !std::mem::take(&mut conn.writable) {
-            return;
-        }
+        let Some(conn) = self.conns.find(id) else { return };
         let Some(sending) = &mut conn.sending else { return };
-        match write_all(&mut conn.socket, &sending.buffer, &mut sending.written) {
+        match write_all(&mut conn.socket, &sending.buffer, &mut sending.written, &mut self.calls) {
             Ok(true) => conn.give_back(handler),
             Ok(false) => {}
             Err(_) => conn.fail(handler),
@@ -280,12 +285,12 @@ impl MioIo {
     }
 
     fn send(&mut self, id: ConnId, buffer: Outbox) {
-        let Some(conn) = self.conn(id) else {
+        let Some(conn) = self.conns.find(id) else {
             return self.completions.push_back(Completion::Sent(id, buffer, 0));
         };
         debug_assert!(conn.sending.is_none(), "one send in flight");
         let mut written = 0;
-        match write_all(&mut conn.socket, &buffer, &mut written) {
+        match write_all(&mut conn.socket, &buffer, &mut written, &mut self.calls) {
             Ok(true) => self.completions.push_back(Completion::Sent(id, buffer, written)),
             Ok(false) => conn.sending = Some(Box::new(Sending { buffer, written })),
             Err(_) => {
@@ -314,11 +319,7 @@ impl MioIo {
     }
 
     fn close(&mut self, id: ConnId) {
-        let table = if id.is_link() { &mut self.links } else { &mut self.clients };
-        if let Some(place) = table.get_mut(id.index())
-            && place.as_ref().is_some_and(|conn| conn.id == id)
-            && let Some(mut conn) = place.take()
-        {
+        if let Some(mut conn) = self.conns.take(id) {
             // Closing takes it out of the selector; what is still in the event list finds no connection.
             if let Some(sending) = conn.sending.take() {
                 self.completions.push_back(Completion::Sent(id, sending.buffer, sending.written));
@@ -338,18 +339,14 @@ impl Io for MioIo {
         if handler.has_actions() {
             return Ok(());
         }
-        let busy = !self.ready.is_empty();
+        let busy = !(self.ready.links.is_empty() && self.ready.clients.is_empty());
         self.wait(if busy { Some(Duration::ZERO) } else { timeout })?;
         handler.handle_now(self.now);
         let mail = self.note_events();
-        let ready = std::mem::replace(&mut self.ready, std::mem::take(&mut self.looked_at));
-        for links in [true, false] {
-            for &id in ready.iter().filter(|id| id.is_link() == links) {
-                self.handle_ready(id, handler);
-            }
-        }
+        let mut ready = std::mem::replace(&mut self.ready, std::mem::take(&mut self.looked_at));
+        ready.links.drain(..).for_each(|id| self.handle_ready(id, handler));
+        ready.clients.drain(..).for_each(|id| self.handle_ready(id, handler));
         self.looked_at = ready;
-        self.looked_at.clear();
         if mail {
             self.take_mail(handler);
         }
@@ -362,12 +359,12 @@ impl Io for MioIo {
             Action::Connect { conn, backend, address } => self.connect(conn, backend, address),
             Action::Resolve { backend } => self.handle.resolve(backend),
             Action::PauseRead(id) => {
-                if let Some(conn) = self.conn(id) {
+                if let Some(conn) = self.conns.find(id) {
                     conn.paused = true;
                 }
             }
             Action::ResumeRead(id) => {
-                if let Some(conn) = find(&mut self.clients, &mut self.links, id) {
+                if let Some(conn) = self.conns.find(id) {
                     conn.paused = false;
                     if conn.readable || conn.hangup {
                         conn.list(&mut self.ready);
@@ -375,7 +372,7 @@ impl Io for MioIo {
                 }
             }
             Action::ShutdownWrite(id) => {
-                if let Some(conn) = self.conn(id) {
+                if let Some(conn) = self.conns.find(id) {
                     conn.socket.shutdown_write();
                 }
             }
@@ -388,13 +385,40 @@ impl Io for MioIo {
     fn now(&self) -> Time {
         self.now
     }
+
+    fn take_calls(&mut self) -> Calls {
+        std::mem::take(&mut self.calls)
+    }
 }
 
 impl Conn {
     /// It is looked at in the next tick.
-    fn list(&mut self, ready: &mut Vec<ConnId>) {
+    #[inline]
+    fn list(&mut self, ready: &mut Ready) {
         if !std::mem::replace(&mut self.listed, true) {
-            ready.push(self.id);
+            let list = if self.id.is_link() { &mut ready.links } else { &mut ready.clients };
+            list.push(self.id);
+        }
+    }
+
+    /// Sees what has become of a connect. True if the connection stands.
+    #[cold]
+    fn finish_connect<H: Handler>(&mut self, handler: &mut H) -> bool {
+        if !(self.writable || self.hangup) {
+            return false;
+        }
+        match connect_result(&self.socket) {
+            Ok(true) => {
+                self.connecting = false;
+                handler.handle_connected(self.id);
+                true
+            }
+            Ok(false) => false,
+            Err(failure) => {
+                self.ended = true;
+                handler.handle_failed(self.id, failure);
+                false
+            }
         }
     }
 
@@ -413,14 +437,42 @@ impl Conn {
     }
 }
 
-/// The connection, if it is still that one.
-fn find<'a>(
-    clients: &'a mut [Option<Conn>],
-    links: &'a mut [Option<Conn>],
-    id: ConnId,
-) -> Option<&'a mut Conn> {
-    let table = if id.is_link() { links } else { clients };
-    table.get_mut(id.index())?.as_mut().filter(|conn| conn.id == id)
+impl Conns {
+    /// The connection, if it is still that one.
+    #[inline]
+    fn find(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.places(id).get_mut(id.index())?.as_mut().filter(|conn| conn.id == id)
+    }
+
+    fn insert(&mut self, conn: Conn) {
+        let (places, index) = (self.places(conn.id), conn.id.index());
+        while places.chunks.len() <= index / CHUNK {
+            places.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        let chunk = &mut places.chunks[index / CHUNK];
+        while chunk.len() <= index % CHUNK {
+            chunk.push(None);
+        }
+        let place = &mut chunk[index % CHUNK];
+        debug_assert!(place.is_none(), "an index is used again only after its end was told");
+        *place = Some(conn);
+    }
+
+    fn take(&mut self, id: ConnId) -> Option<Conn> {
+        self.places(id).get_mut(id.index())?.take_if(|conn| conn.id == id)
+    }
+
+    #[inline]
+    fn places(&mut self, id: ConnId) -> &mut Places {
+        if id.is_link() { &mut self.links } else { &mut self.clients }
+    }
+}
+
+impl Places {
+    #[inline]
+    fn get_mut(&mut self, index: usize) -> Option<&mut Option<Conn>> {
+        self.chunks.get_mut(index / CHUNK)?.get_mut(index % CHUNK)
+    }
 }
 
 impl Socket {
@@ -464,8 +516,14 @@ impl Socket {
 }
 
 /// Writes what the kernel takes. True when all of it is written.
-fn write_all(socket: &mut Socket, buffer: &Outbox, written: &mut usize) -> io::Result<bool> {
+fn write_all(
+    socket: &mut Socket,
+    buffer: &Outbox,
+    written: &mut usize,
+    calls: &mut Calls,
+) -> io::Result<bool> {
     while *written < buffer.len() {
+        calls.writes += 1;
         let wrote = match buffer.single(*written) {
             Some(bytes) => socket.write(bytes),
             None => {

@@ -179,4 +179,18 @@ pub trait Io {
 
     /// The time now.
     fn now(&self) -> Time;
+
+    /// The system calls since this was asked last.
+    fn take_calls(&mut self) -> Calls;
+}
+
+/// System calls of an engine for connections that stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// Waits for events.
+    pub polls: u64,
+    /// Reads, of any kind.
+    pub reads: u64,
+    /// Writes, of any kind.
+    pub writes: u64,
 }

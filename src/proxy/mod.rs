@@ -53,7 +53,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::buffer::Outbox;
-use crate::io::{Action, ConnId, Failure, Handler};
+use crate::io::{Action, Calls, ConnId, Failure, Handler};
 use crate::protocol::reply::ReplyLimits;
 use crate::protocol::text::ParserLimits;
 use crate::stats::Counters;
@@ -169,6 +169,13 @@ impl Proxy {
         if now >= self.wake {
             self.expire();
         }
+    }
+
+    /// The engine has made system calls.
+    pub fn count_calls(&mut self, calls: Calls) {
+        self.counters.driver_polls += calls.polls;
+        self.counters.driver_reads += calls.reads;
+        self.counters.driver_writes += calls.writes;
     }
 
     /// Handles all input of a tick first, then writes to each dirty connection once.
