@@ -161,14 +161,17 @@ impl Recycle for Pieces {
 
     #[inline]
     fn clear(&mut self) {
-        self.sealed.clear();
+        if !self.sealed.is_empty() {
+            self.sealed.clear();
+        }
         self.sealed_bytes = 0;
         self.tail.clear();
     }
 
     #[inline]
     fn bytes(&self) -> usize {
-        self.tail.capacity()
+        // One whose bytes were all moved out still is a little something.
+        self.tail.capacity() + size_of::<Self>()
     }
 }
 
@@ -214,7 +217,7 @@ impl<T: Recycle> Pool<T> {
     #[inline]
     pub fn give(&mut self, mut used: Box<T>) {
         let bytes = used.bytes();
-        if bytes != 0 && bytes <= self.each_max && self.bytes + bytes <= self.bytes_max {
+        if bytes <= self.each_max && self.bytes + bytes <= self.bytes_max {
             used.clear();
             self.bytes += bytes;
             self.kept.push(used);
@@ -326,8 +329,9 @@ mod tests {
         for room in [2000, 2000, 2000, 4097] {
             spare.give(with_room(room));
         }
-        assert_eq!((spare.kept.len(), spare.bytes), (2, 4000));
-        assert_eq!(spare.take().bytes(), 2000);
-        assert_eq!((spare.kept.len(), spare.bytes), (1, 2000));
+        let each = 2000 + size_of::<Pieces>();
+        assert_eq!((spare.kept.len(), spare.bytes), (2, 2 * each));
+        assert_eq!(spare.take().bytes(), each);
+        assert_eq!((spare.kept.len(), spare.bytes), (1, each));
     }
 }

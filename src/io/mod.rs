@@ -121,8 +121,8 @@ pub enum Action {
     Tell {
         /// Which.
         worker: usize,
-        /// What.
-        message: Message,
+        /// What. Boxed, for actions are moved a lot and messages are rare.
+        message: Box<Message>,
     },
     /// The worker has nothing left to do: end its loop.
     Stop,

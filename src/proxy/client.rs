@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::buffer::Outbox;
 use crate::io::{Action, ConnId};
 use crate::protocol::binary::REQUEST_MAGIC;
-use crate::protocol::text::Partial;
+use crate::protocol::text::{self, Partial};
 
 use super::Proxy;
 use super::replies::{Answer, First, Slots};
@@ -122,6 +122,12 @@ pub(super) struct Unlink {
 }
 
 impl Client {
+    /// Its next bytes are not simply its next request.
+    #[inline]
+    fn is_held_up(&self) -> bool {
+        self.ending || self.windowed.is_some() || self.swallow.is_some()
+    }
+
     /// Everything that was asked has been answered and written.
     pub(super) fn is_settled(&self) -> bool {
         (self.slots.len() == 0 || self.cut) && self.outbox.is_empty() && self.sending == 0
@@ -151,12 +157,17 @@ impl Proxy {
     }
 
     pub(super) fn receive_from_client(&mut self, conn: ConnId, bytes: &[u8]) {
-        let Some(client) = self.client(conn) else { return };
+        let Some(client) = self.clients.get_mut(conn.index(), conn.generation()) else { return };
         if client.ending {
             return;
         }
         self.counters.bytes_read += bytes.len() as u64;
-        self.take_client_bytes(conn, bytes);
+        if client.unread.is_empty() && !client.stalled {
+            self.run = client.begin_run(conn, self.tick);
+            self.take_frames(conn, bytes, None);
+        } else {
+            self.take_client_bytes(conn, bytes);
+        }
     }
 
     /// The client sends no more: what it has asked for whole is still answered, then the connection ends.
@@ -184,14 +195,23 @@ impl Proxy {
     }
 
     /// Answers a slot of a client; if the client is gone, only the answer is dropped.
-    #[inline]
     pub(super) fn answer(&mut self, conn: ConnId, slot: u32, answer: Answer<'_>) {
+        match answer.moved {
+            None => self.answer_with(conn, slot, |bytes| answer.copy_to(bytes)),
+            Some(_) => self.answer_moved(conn, slot, answer),
+        }
+    }
+
+    fn answer_moved(&mut self, conn: ConnId, slot: u32, answer: Answer<'_>) {
         let Some(client) = self.clients.get_mut(conn.index(), conn.generation()) else { return };
         if client.closed || client.cut {
             return;
         }
-        client.owed += client.slots.fill(slot, answer, &mut client.outbox, &mut self.room);
-        self.answered(conn);
+        client.owed += client.slots.fill_moved(slot, answer, &mut client.outbox, &mut self.room);
+        if let First::Streaming(fanout) = client.slots.first() {
+            self.parked.push(fanout);
+        }
+        self.touch_client(conn);
     }
 
     /// As [`Self::answer`], with what `write` appends.
@@ -202,12 +222,6 @@ impl Proxy {
             return;
         }
         client.owed += client.slots.fill_with(slot, &mut client.outbox, &mut self.room, write);
-        self.answered(conn);
-    }
-
-    #[inline]
-    fn answered(&mut self, conn: ConnId) {
-        let Some(client) = self.clients.get_mut(conn.index(), conn.generation()) else { return };
         if let First::Streaming(fanout) = client.slots.first() {
             self.parked.push(fanout);
         }
@@ -382,26 +396,40 @@ impl Proxy {
         while at < input.len() {
             let limits = &self.settings.limits;
             let Some(client) = self.clients.get_mut(conn.index(), conn.generation()) else { return };
-            if client.ending {
-                return;
+            if client.is_held_up() {
+                if client.ending {
+                    return;
+                }
+                if client.windowed.is_some() && !client.gone {
+                    return self.stall_client(conn, &input[at..]);
+                }
+                if client.swallow.is_some() {
+                    at += self.swallow(conn, input.len() - at);
+                    continue;
+                }
             }
             let too_much =
                 client.slots.len() >= limits.client_requests_max || client.owed > limits.client_unread_max;
-            if (too_much || client.windowed.is_some()) && !client.gone {
+            if too_much && !client.gone {
                 return self.stall_client(conn, &input[at..]);
-            }
-            if client.swallow.is_some() {
-                at += self.swallow(conn, input.len() - at);
-                continue;
             }
             if client.protocol == Protocol::Unknown {
                 let binary = input[at] == REQUEST_MAGIC;
                 client.protocol = if binary { Protocol::Binary } else { Protocol::Text };
             }
-            let progress = std::mem::take(&mut client.progress);
+            let scanned = std::mem::take(&mut client.progress.scanned);
+            if client.protocol == Protocol::Text
+                && scanned == 0
+                && let Some(get) = text::plain_get(&input[at..], limits.get_line_max)
+            {
+                let slot = client.slots.reserve();
+                self.get(conn, slot, get.with_cas, get.key);
+                at += get.total;
+                continue;
+            }
             let taken = match client.protocol {
                 Protocol::Binary => self.take_binary(conn, &input[at..], backing),
-                _ => self.take_text(conn, &input[at..], progress.scanned, backing),
+                _ => self.take_text(conn, &input[at..], scanned, backing),
             };
             match taken {
                 Taken::Frame(length) => at += length,

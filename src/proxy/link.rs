@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 
 use crate::buffer::{Outbox, Spare};
 use crate::io::ConnId;
-use crate::limits::JOINED_KEYS_MAX;
+use crate::limits::{JOINED_KEYS_MAX, Limits};
 use crate::protocol::meta::MetaVerb;
 use crate::protocol::text::StoreVerb;
 use crate::stats::Counters;
@@ -135,6 +135,13 @@ impl Link {
     /// The first of the pipeline's entries of which no byte was handed to the driver.
     pub(super) fn first_unwritten(&self) -> usize {
         self.queue.pipeline.partition_point(|pending| pending.start < self.handed)
+    }
+
+    /// Another request may be queued.
+    #[inline]
+    pub(super) fn has_room(&self, limits: &Limits) -> bool {
+        self.queue.pipeline.len() + self.staged < limits.link_requests_max
+            && self.queue.outbox.len() < limits.link_bytes_max
     }
 
     /// Puts everything that is staged into the queue. `deadline` is that of all requests of this tick.

@@ -8,6 +8,7 @@ use crate::placement::Place;
 
 use super::Proxy;
 use super::backend::Why;
+use super::client::Client;
 use super::fanout::Read;
 use super::joined::{Asker, JoinedGet};
 use super::link::{Expect, LinkProtocol, Pending, Target};
@@ -85,10 +86,12 @@ impl Proxy {
         key: &[u8],
         compose: impl FnOnce(&mut Vec<u8>, u32) -> Value<'v>,
     ) -> Result<(), Why> {
-        let conn = self.link_with_room(backend, protocol)?;
-        let earlier = self.earlier(backend);
+        let (conn, earlier) = self.find_place(backend, protocol)?;
         let deadline = self.now + self.settings.timeout;
         let link = self.links.get_mut(conn.index(), conn.generation()).expect("a backend's link is there");
+        if !link.has_room(&self.settings.limits) {
+            return Err(Why::Overloaded);
+        }
         let tag = link.next_opaque;
         link.next_opaque = tag.wrapping_add(1);
         let stage = earlier.others.min(link.staged as u32);
@@ -135,23 +138,23 @@ impl Proxy {
     /// The backend is down, or too much waits for it.
     #[inline]
     pub(super) fn ask(&mut self, place: Place, with_cas: bool, key: &[u8], asker: Asker) -> Result<(), Why> {
-        let conn = self.link_with_room(place.server, LinkProtocol::Text)?;
-        let earlier = self.earlier(place.server);
+        let (conn, earlier) = self.find_place(place.server, LinkProtocol::Text)?;
         let link = self.links.get_mut(conn.index(), conn.generation()).expect("a backend's link is there");
         let read = Read::Get { with_cas };
         let stage = link.stage_for(earlier.gets as usize, read, key, place.hash);
-        let is_new = stage == link.staged;
-        if is_new {
+        if stage == link.staged {
+            if !link.has_room(&self.settings.limits) {
+                return Err(Why::Overloaded);
+            }
             link.open_stage(read, &mut self.room);
+            self.count_request(place.server, conn);
         }
+        let link = self.links.get_mut(conn.index(), conn.generation()).expect("a backend's link is there");
         let joined = link.stages[stage].joined.as_mut().expect("a stage in use has one");
         if !joined.ask(key, place.hash, asker) {
             self.counters.shared_keys += 1;
         }
         self.note_position(place.server, Earlier { gets: stage as u32, others: stage as u32 + 1 });
-        if is_new {
-            self.count_request(place.server, conn);
-        }
         Ok(())
     }
 
@@ -164,13 +167,15 @@ impl Proxy {
         backend: usize,
         joined: Box<JoinedGet>,
     ) -> Result<(), (Box<JoinedGet>, Why)> {
-        let conn = match self.link_with_room(backend, LinkProtocol::Text) {
-            Ok(conn) => conn,
+        let (conn, earlier) = match self.find_place(backend, LinkProtocol::Text) {
+            Ok(found) => found,
             Err(why) => return Err((joined, why)),
         };
-        let earlier = self.earlier(backend);
         let deadline = self.now + self.settings.timeout;
         let link = self.links.get_mut(conn.index(), conn.generation()).expect("a backend's link is there");
+        if !link.has_room(&self.settings.limits) {
+            return Err((joined, Why::Overloaded));
+        }
         let stage = earlier.others.min(link.staged as u32);
         let queue = match stage {
             0 => &mut link.queue,
@@ -183,52 +188,34 @@ impl Proxy {
     }
 
     /// Requests of `client` are read from now on.
-    #[inline]
     pub(super) fn begin_run(&mut self, conn: ConnId) {
         if self.run.client == conn && self.run.tick == self.tick {
             return;
         }
-        let tick = self.tick;
-        let Some(client) = self.client(conn) else { return };
-        let again = std::mem::replace(&mut client.last_run, tick) == tick;
-        self.run = Run { client: conn, tick, again };
+        let Some(client) = self.clients.get_mut(conn.index(), conn.generation()) else { return };
+        self.run = client.begin_run(conn, self.tick);
     }
 
-    /// Where the present client's requests for a backend stand in this tick.
+    /// The link to a backend for `protocol`, opened if there is none, and what stands there already of the
+    /// client whose requests are being read.
     #[inline]
-    fn earlier(&self, backend: usize) -> Earlier {
-        let position = &self.positions[backend];
-        if position.client == self.run.client && position.tick == self.tick {
+    fn find_place(&mut self, backend: usize, protocol: LinkProtocol) -> Result<(ConnId, Earlier), Why> {
+        let state = &self.backends[backend];
+        let position = &state.position;
+        let earlier = if position.client == self.run.client && position.tick == self.tick {
             position.earlier
         } else if self.run.again {
             // Others have been here since: that it asked for something in this tick is all that is known.
             Earlier { gets: u32::MAX, others: u32::MAX }
         } else {
             Earlier::default()
-        }
+        };
+        Ok((self.link_for(backend, protocol)?, earlier))
     }
 
     #[inline]
     fn note_position(&mut self, backend: usize, earlier: Earlier) {
-        self.positions[backend] = Position { client: self.run.client, tick: self.tick, earlier };
-    }
-
-    /// The link to a backend for `protocol`, opened if there is none.
-    #[inline]
-    fn link_with_room(&mut self, backend: usize, protocol: LinkProtocol) -> Result<ConnId, Why> {
-        let conn = self.link_for(backend, protocol)?;
-        let limits = &self.settings.limits;
-        let link = self.links.get_mut(conn.index(), conn.generation()).expect("a backend's link is there");
-        let queue = &link.queue;
-        if queue.pipeline.len() + link.staged >= limits.link_requests_max
-            || queue.outbox.len() >= limits.link_bytes_max
-        {
-            return Err(Why::Overloaded);
-        }
-        if queue.pipeline.is_empty() && link.staged == 0 {
-            link.heard = self.now;
-        }
-        Ok(conn)
+        self.backends[backend].position = Position { client: self.run.client, tick: self.tick, earlier };
     }
 
     /// A request more is on its way to a backend.
@@ -236,8 +223,17 @@ impl Proxy {
     fn count_request(&mut self, backend: usize, conn: ConnId) {
         self.backends[backend].requests += 1;
         self.counters.backend_requests += 1;
-        self.touch_link(conn);
-        self.wake_at(self.now + self.settings.timeout);
+        let now = self.now;
+        if let Some(link) = self.links.get_mut(conn.index(), conn.generation()) {
+            if link.queue.pipeline.len() + link.staged == 1 {
+                link.heard = now;
+            }
+            if !link.dirty {
+                link.dirty = true;
+                self.dirty_links.push(conn);
+            }
+        }
+        self.wake_at(now + self.settings.timeout);
     }
 
     /// One write for each link that has something to send.
@@ -307,10 +303,20 @@ impl Run {
     pub(super) const NONE: Run = Run { client: NOBODY, tick: 0, again: false };
 }
 
-impl Position {
+impl Client {
+    /// Its requests are read from now on.
+    #[inline]
+    pub(super) fn begin_run(&mut self, conn: ConnId, tick: u32) -> Run {
+        let again = std::mem::replace(&mut self.last_run, tick) == tick;
+        Run { client: conn, tick, again }
+    }
+}
+
+impl Default for Position {
     /// Nobody was there.
-    pub(super) const NONE: Position =
-        Position { client: NOBODY, tick: 0, earlier: Earlier { gets: 0, others: 0 } };
+    fn default() -> Self {
+        Position { client: NOBODY, tick: 0, earlier: Earlier::default() }
+    }
 }
 
 impl Expect {

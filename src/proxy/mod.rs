@@ -65,7 +65,7 @@ use client::Client;
 use fanout::{Fanout, FanoutId};
 use joined::JoinedGet;
 use link::Link;
-use link_queue::{Position, Run};
+use link_queue::Run;
 use message::Message;
 use own_answers::StatsQuestion;
 use room::Room;
@@ -97,8 +97,6 @@ pub struct Proxy {
     /// The flushes so far: what was queued since the last one may still be joined.
     tick: u32,
     run: Run,
-    /// By backend: who asked last, and where that stands.
-    positions: Vec<Position>,
     /// By backend: the request of a multi-key read that is being composed. Empty in between.
     requests: Vec<Option<Box<JoinedGet>>>,
     /// No deadline is earlier than this.
@@ -133,7 +131,6 @@ impl Proxy {
             room: Room::new(),
             tick: 1,
             run: Run::NONE,
-            positions: vec![Position::NONE; settings.backends.len()],
             requests: settings.backends.iter().map(|_| None).collect(),
             wake: Time::NEVER,
             jitter: seed | 1,
@@ -185,6 +182,16 @@ impl Proxy {
         self.flush_links();
         self.flush_clients();
         self.check_drained();
+    }
+
+    /// The other workers.
+    fn others(&self) -> impl Iterator<Item = usize> + use<> {
+        let this = self.worker;
+        (0..self.settings.workers).filter(move |&worker| worker != this)
+    }
+
+    fn tell(&mut self, worker: usize, message: Message) {
+        self.actions.push_back(Action::Tell { worker, message: Box::new(message) });
     }
 
     /// Something is due at `at`.
@@ -266,7 +273,7 @@ impl Handler for Proxy {
             Message::CountersWanted { worker, ticket } => {
                 let message =
                     Message::Counters { worker: self.worker, ticket, report: Box::new(self.report()) };
-                self.actions.push_back(Action::Tell { worker, message });
+                self.tell(worker, message);
             }
             Message::Counters { worker, ticket, report } => self.take_report(worker, ticket, *report),
             Message::ResetCounters => self.reset_counters(),

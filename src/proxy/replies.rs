@@ -56,14 +56,10 @@ impl<'a> Answer<'a> {
 
     /// Copies all of it but what is to be moved.
     #[inline]
-    fn copy_to(&self, bytes: &mut Vec<u8>) {
-        // Room is made once; an empty part costs its test.
-        bytes.reserve(self.head.len() + self.rest.len() + self.end.len());
-        for part in [self.head, self.rest, self.end] {
-            if !part.is_empty() {
-                bytes.extend_from_slice(part);
-            }
-        }
+    pub(super) fn copy_to(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(self.head);
+        bytes.extend_from_slice(self.rest);
+        bytes.extend_from_slice(self.end);
     }
 }
 
@@ -165,23 +161,14 @@ impl Slots {
         length
     }
 
-    /// As [`Self::fill_with`], for an answer that may have a part to be moved.
-    #[inline]
-    pub(super) fn fill(
+    /// As [`Self::fill_with`], for an answer with a part to be moved.
+    pub(super) fn fill_moved(
         &mut self,
         number: u32,
         answer: Answer<'_>,
         outbox: &mut Outbox,
         room: &mut Room,
     ) -> usize {
-        match answer.moved {
-            None => self.fill_with(number, outbox, room, |bytes| answer.copy_to(bytes)),
-            Some(_) => self.fill_moved(number, answer, outbox, room),
-        }
-    }
-
-    #[cold]
-    fn fill_moved(&mut self, number: u32, answer: Answer<'_>, outbox: &mut Outbox, room: &mut Room) -> usize {
         let length = answer.len();
         if self.first != number {
             let mut kept = Outbox::default();
@@ -318,20 +305,33 @@ impl Recycle for Early {
 mod tests {
     use super::*;
 
+    fn fill(slots: &mut Slots, number: u32, answer: Answer<'_>, outbox: &mut Outbox, room: &mut Room) {
+        match answer.moved {
+            None => slots.fill_with(number, outbox, room, |bytes| answer.copy_to(bytes)),
+            Some(_) => slots.fill_moved(number, answer, outbox, room),
+        };
+    }
+
     #[test]
     fn answers_leave_in_the_order_of_requests() {
         let mut room = Room::new();
         let (mut slots, mut outbox) = (Slots::default(), Outbox::default());
         slots.first = u32::MAX - 1;
         let numbers: Vec<u32> = (0..4).map(|_| slots.reserve()).collect();
-        slots.fill(numbers[2], Answer::copied(b"third "), &mut outbox, &mut room);
-        slots.fill(numbers[1], Answer::SILENCE, &mut outbox, &mut room);
+        fill(&mut slots, numbers[2], Answer::copied(b"third "), &mut outbox, &mut room);
+        fill(&mut slots, numbers[1], Answer::SILENCE, &mut outbox, &mut room);
         assert!(outbox.is_empty());
-        slots.fill(numbers[0], Answer::copied(b"first "), &mut outbox, &mut room);
+        fill(&mut slots, numbers[0], Answer::copied(b"first "), &mut outbox, &mut room);
         assert_eq!(outbox.single(0), Some(&b"first third "[..]));
         assert_eq!((slots.len(), slots.early.is_none()), (1, true));
         let moved = Some(Bytes::from_static(b"rth"));
-        slots.fill(numbers[3], Answer { head: b"fo", rest: b"u", moved, end: b"!" }, &mut outbox, &mut room);
+        fill(
+            &mut slots,
+            numbers[3],
+            Answer { head: b"fo", rest: b"u", moved, end: b"!" },
+            &mut outbox,
+            &mut room,
+        );
         assert_eq!((slots.len(), outbox.len()), (0, 19));
         assert_eq!(slots.first(), First::None);
     }
@@ -342,7 +342,7 @@ mod tests {
         let answer = |number: u32| format!("{number:0200}").into_bytes();
         let numbers: Vec<u32> = (0..2000).map(|_| slots.reserve()).collect();
         let mut fill = |slots: &mut Slots, number| {
-            slots.fill(number, Answer::copied(&answer(number)), &mut outbox, &mut room);
+            super::tests::fill(slots, number, Answer::copied(&answer(number)), &mut outbox, &mut room);
             expected.extend(answer(expected.len() as u32 / 200));
             slots.early.as_ref().map_or(0, |early| early.bytes.len())
         };

@@ -26,12 +26,6 @@ impl Proxy {
         scanned: usize,
         backing: Option<&Bytes>,
     ) -> Taken {
-        if scanned == 0
-            && let Some(get) = text::plain_get(input, self.parser_limits.get_line_max)
-        {
-            self.get(conn, get.with_cas, get.key);
-            return Taken::Frame(get.total);
-        }
         match text::parse(input, scanned, &self.parser_limits) {
             Step::Request(request, length) => {
                 if self.take_text_request(conn, request, backing) {
@@ -59,7 +53,10 @@ impl Proxy {
     /// False if the connection takes no more requests.
     fn take_text_request(&mut self, conn: ConnId, request: Request<'_>, backing: Option<&Bytes>) -> bool {
         match request {
-            Request::Get { with_cas, key } => self.get(conn, with_cas, key),
+            Request::Get { with_cas, key } => {
+                let slot = self.reserve_slot(conn);
+                self.get(conn, slot, with_cas, key);
+            }
             Request::GetMany { with_cas, keys } => self.read_many(conn, Read::Get { with_cas }, keys),
             Request::Gat { with_cas, exptime, keys } => {
                 self.read_many(conn, Read::Gat { with_cas, exptime }, keys)
@@ -88,9 +85,8 @@ impl Proxy {
     }
 
     #[inline]
-    fn get(&mut self, conn: ConnId, with_cas: bool, key: &[u8]) {
+    pub(super) fn get(&mut self, conn: ConnId, slot: u32, with_cas: bool, key: &[u8]) {
         self.counters.cmd_get += 1;
-        let slot = self.reserve_slot(conn);
         let place = self.settings.placement.place(key);
         let asker = Asker::Slot(conn, slot);
         if !self.settings.join_gets {

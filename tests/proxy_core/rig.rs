@@ -425,7 +425,7 @@ impl Rig {
                 }
                 self.due.push_back(Due::Closed(conn));
             }
-            Action::Tell { worker, message } => self.told.push((worker, message)),
+            Action::Tell { worker, message } => self.told.push((worker, *message)),
             Action::Stop => assert!(!std::mem::replace(&mut self.stopped, true), "stopped twice"),
         }
     }
