@@ -4,7 +4,7 @@
 //! usual request costs one read and no second one that finds nothing; edges that come later bring their own
 //! event. Writes are tried at once; what the kernel does not take waits here for the next writable edge.
 
-use std::io::{self, ErrorKind, IoSlice, Write};
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::{TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Token};
-use rustix::io::Errno;
+use rustix::io::{Errno, writev};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::{Action, Calls, ConnId, Failure, Handler, Io};
@@ -525,15 +525,16 @@ impl Socket {
     }
 
     #[inline]
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        Ok(send(&*self, buffer, SendFlags::NOSIGNAL)?)
+    fn write(&mut self, buffer: &[u8]) -> Result<usize, Errno> {
+        send(&*self, buffer, SendFlags::NOSIGNAL)
     }
 
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.write_vectored(slices),
-            Socket::Unix(stream) => stream.write_vectored(slices),
-        }
+    /// Writes the bytes from `from` on, which stand in more than one piece.
+    #[cold]
+    fn write_pieces(&mut self, buffer: &Outbox, from: usize) -> Result<usize, Errno> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let filled = buffer.slices(from, &mut slices);
+        writev(&*self, &slices[..filled])
     }
 }
 
@@ -548,27 +549,24 @@ impl AsFd for Socket {
 }
 
 /// Writes what the kernel takes. True when all of it is written.
+#[inline]
 fn write_all(
     socket: &mut Socket,
     buffer: &Outbox,
     written: &mut usize,
     calls: &mut Calls,
-) -> io::Result<bool> {
+) -> Result<bool, Errno> {
     while *written < buffer.len() {
         calls.writes += 1;
         let wrote = match buffer.single(*written) {
             Some(bytes) => socket.write(bytes),
-            None => {
-                let mut slices = [IoSlice::new(&[]); SLICES];
-                let filled = buffer.slices(*written, &mut slices);
-                socket.write_vectored(&slices[..filled])
-            }
+            None => socket.write_pieces(buffer, *written),
         };
         match wrote {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(0) => return Err(Errno::PIPE),
             Ok(count) => *written += count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(Errno::WOULDBLOCK) => return Ok(false),
+            Err(Errno::INTR) => {}
             Err(error) => return Err(error),
         }
     }

@@ -202,6 +202,7 @@ impl Proxy {
         }
     }
 
+    #[inline(never)]
     fn answer_moved(&mut self, conn: ConnId, slot: u32, answer: Answer<'_>) {
         let Some(client) = self.clients.get_mut(conn.index(), conn.generation()) else { return };
         if client.closed || client.cut {
@@ -446,6 +447,7 @@ impl Proxy {
         client.progress = progress;
     }
 
+    #[cold]
     fn stall_client(&mut self, conn: ConnId, rest: &[u8]) {
         self.counters.paused_reads += 1;
         let Some(client) = self.client(conn) else { return };

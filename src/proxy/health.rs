@@ -23,6 +23,7 @@ impl Proxy {
     }
 
     /// Answers a request whose backend did not.
+    #[cold]
     pub(super) fn fail(&mut self, backend: usize, target: Target, expect: Expect, key: &[u8], why: Why) {
         match target {
             Target::Slot(conn, slot) => {
@@ -57,6 +58,7 @@ impl Proxy {
     }
 
     /// Answers a get whose backend did not.
+    #[cold]
     pub(super) fn fail_get(&mut self, backend: usize, conn: ConnId, slot: u32, with_cas: bool, why: Why) {
         self.backends[backend].errors += 1;
         if self.reads_as_miss(with_cas) {

@@ -22,7 +22,7 @@ use crate::stats::Counters;
 use crate::time::Time;
 
 use super::fanout::Read;
-use super::joined::JoinedGet;
+use super::joined::{Asker, JoinedGet};
 use super::room::Room;
 
 /// The protocol of a link; memcached decides by the first byte and stays with it.
@@ -300,6 +300,14 @@ const FULL_LOOKED_AT: usize = 4;
 pub(super) struct Stage {
     pub(super) joined: Option<Box<JoinedGet>>,
     pub(super) after: Queue,
+}
+
+impl Stage {
+    /// Another key for those that are joined here. True if nobody has asked for it before.
+    #[inline]
+    pub(super) fn ask(&mut self, key: &[u8], hash: u32, asker: Asker) -> bool {
+        self.joined.as_mut().expect("a stage in use has one").ask(key, hash, asker)
+    }
 }
 
 /// A request on its way, or awaiting its reply.

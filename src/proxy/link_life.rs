@@ -30,6 +30,7 @@ impl Proxy {
     }
 
     /// Opens a link; it begins with a question for the backend's version.
+    #[cold]
     pub(super) fn open_link(&mut self, backend: usize, protocol: LinkProtocol) -> ConnId {
         let mut link = Link::new(backend, protocol, self.now);
         link.connect_deadline = self.now + self.settings.connect_timeout;

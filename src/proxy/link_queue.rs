@@ -147,11 +147,9 @@ impl Proxy {
                 return Err(Why::Overloaded);
             }
             link.open_stage(read, &mut self.room);
+            link.stages[stage].ask(key, place.hash, asker);
             self.count_request(place.server, conn);
-        }
-        let link = self.links.get_mut(conn.index(), conn.generation()).expect("a backend's link is there");
-        let joined = link.stages[stage].joined.as_mut().expect("a stage in use has one");
-        if !joined.ask(key, place.hash, asker) {
+        } else if !link.stages[stage].ask(key, place.hash, asker) {
             self.counters.shared_keys += 1;
         }
         self.note_position(place.server, Earlier { gets: stage as u32, others: stage as u32 + 1 });

@@ -147,6 +147,7 @@ impl Proxy {
     }
 
     /// The next thing to be done. Ask again until there is none.
+    #[inline]
     pub fn poll_action(&mut self) -> Option<Action> {
         if self.actions.is_empty() {
             self.flush();

@@ -31,6 +31,9 @@ enum Reply {
     Broken,
 }
 
+/// What ends the answer to a get.
+const END: &[u8] = b"END\r\n";
+
 impl Proxy {
     pub(super) fn receive_from_link(&mut self, conn: ConnId, bytes: &[u8]) {
         let now = self.now;
@@ -165,7 +168,12 @@ impl Proxy {
                 at += total;
                 continue;
             }
-            let total = match reply::values(rest, self.reply_limits) {
+            let frame = if rest.starts_with(END) {
+                Frame::End { total: END.len() }
+            } else {
+                reply::values(rest, self.reply_limits)
+            };
+            let total = match frame {
                 Frame::Value { total, with_cas: cas, .. } => {
                     let misses = joined.keys_before(reply::value_key(rest)).filter(|_| cas == with_cas);
                     let Some(misses) = misses else { break Reply::Broken };
@@ -211,7 +219,7 @@ impl Proxy {
                         None => self.answer_with(client, slot, |bytes| copy_value(frame, bytes)),
                         Some(_) => {
                             let value = whole(frame, backing, self.settings.limits.moved_min);
-                            self.answer(client, slot, Answer { end: b"END\r\n", ..value });
+                            self.answer(client, slot, Answer { end: END, ..value });
                         }
                     }
                 }
@@ -233,7 +241,7 @@ impl Proxy {
                 match asker {
                     Asker::Slot(client, slot) => {
                         self.counters.get_misses += 1;
-                        self.answer(client, slot, Answer::copied(b"END\r\n"));
+                        self.answer_with(client, slot, |bytes| bytes.extend_from_slice(END));
                     }
                     Asker::Part(fanout, key) => self.part_missed(fanout, key),
                 }
@@ -510,9 +518,9 @@ impl Proxy {
 #[inline]
 fn copy_value(frame: &[u8], bytes: &mut Vec<u8>) {
     // Room is made once for both.
-    bytes.reserve(frame.len() + 5);
+    bytes.reserve(frame.len() + END.len());
     bytes.extend_from_slice(frame);
-    bytes.extend_from_slice(b"END\r\n");
+    bytes.extend_from_slice(END);
 }
 
 /// The frame as an answer: moved if it is large and `backing` owns it.

@@ -142,13 +142,7 @@ impl Slots {
         write: impl FnOnce(&mut Vec<u8>),
     ) -> usize {
         if self.first != number {
-            let (slot, bytes) = self.early_slot(number, room);
-            let start = bytes.len();
-            write(bytes);
-            let length = bytes.len() - start;
-            *slot = Slot::Copied { start: start as u32, length: length as u32 };
-            self.compact();
-            return length;
+            return self.keep(number, room, write);
         }
         let tail = outbox.tail(&mut room.spare);
         let start = tail.len();
@@ -252,6 +246,18 @@ impl Slots {
         {
             early.compact();
         }
+    }
+
+    /// Answers a place out of turn.
+    #[inline(never)]
+    fn keep(&mut self, number: u32, room: &mut Room, write: impl FnOnce(&mut Vec<u8>)) -> usize {
+        let (slot, bytes) = self.early_slot(number, room);
+        let start = bytes.len();
+        write(bytes);
+        let length = bytes.len() - start;
+        *slot = Slot::Copied { start: start as u32, length: length as u32 };
+        self.compact();
+        length
     }
 
     /// A place that is answered out of turn, and where the bytes of such answers stand.
