@@ -66,7 +66,7 @@ pub(super) struct StoreLine<'a> {
 }
 
 impl<'a> StoreLine<'a> {
-    /// Reads the line at the start of `input`. Always a part of its callers: what it finds is not put together.
+    /// Reads the line at the start of `input`. A part of its callers: what it finds is not put together.
     #[inline(always)]
     pub(super) fn read(input: &'a [u8], value_max: usize) -> Option<StoreLine<'a>> {
         let (start, rest) = input.split_first_chunk()?;

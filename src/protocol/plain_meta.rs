@@ -33,7 +33,7 @@ pub(super) struct MetaLine<'a> {
 }
 
 impl<'a> MetaLine<'a> {
-    /// Reads the line at the start of `input`. Always a part of its callers: what it finds is not put together.
+    /// Reads the line at the start of `input`. A part of its callers: what it finds is not put together.
     #[inline(always)]
     pub(super) fn read(input: &'a [u8], value_max: usize) -> Option<MetaLine<'a>> {
         let [b'm', letter @ (b'g' | b's' | b'd' | b'a'), b' ', rest @ ..] = input else {
