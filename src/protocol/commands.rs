@@ -166,7 +166,7 @@ fn store(mut line: Line<'_>, verb: StoreVerb) -> Step<'_> {
     }
     match line.value(length, noreply) {
         Ok(value) => {
-            let store = Store { verb, key, flags, exptime, cas, value, noreply };
+            let store = Store { verb, key, flags, exptime, cas, value, noreply, canonical: false };
             Step::Request(Request::Store(store), line.bytes + length + 2)
         }
         Err(step) => step,

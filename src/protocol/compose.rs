@@ -4,6 +4,7 @@
 use super::binary::{HEADER_BYTES, REQUEST_MAGIC, Request};
 use super::meta::{Meta, MetaVerb};
 use super::number::Decimal;
+use super::scan;
 use super::text::{Keys, Store, StoreVerb};
 
 /// The verb of a get with or without CAS tokens, and the space behind it.
@@ -27,7 +28,35 @@ pub fn gat_head(out: &mut Vec<u8>, with_cas: bool, exptime: i32) {
     out.extend_from_slice(Decimal::signed(exptime).as_bytes());
 }
 
-/// The line of a storage command; its value and CR LF follow.
+/// A storage command with its value. `frame` is what it was read from: a canonical one is copied.
+#[inline]
+pub fn store(out: &mut Vec<u8>, store: &Store<'_>, frame: &[u8]) {
+    if store.canonical && !store.noreply {
+        return out.extend_from_slice(frame);
+    }
+    store_in_parts(out, store, frame);
+}
+
+#[inline(never)]
+fn store_in_parts(out: &mut Vec<u8>, store: &Store<'_>, frame: &[u8]) {
+    store_head(out, store, frame);
+    out.extend_from_slice(store.value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The line of a storage command; its value and CR LF follow. `frame` is what it was read from: the line of a
+/// canonical one is copied.
+#[inline]
+pub fn store_head(out: &mut Vec<u8>, store: &Store<'_>, frame: &[u8]) {
+    if !store.canonical {
+        return store_line(out, store);
+    }
+    let end = if store.noreply { " noreply\r\n".len() } else { "\r\n".len() };
+    out.extend_from_slice(&frame[..frame.len() - store.value.len() - "\r\n".len() - end]);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The line of a storage command, written from what was read; its value and CR LF follow.
 pub fn store_line(out: &mut Vec<u8>, store: &Store<'_>) {
     out.extend_from_slice(match store.verb {
         StoreVerb::Set => b"set ",
@@ -84,6 +113,46 @@ pub fn flush_all(out: &mut Vec<u8>, delay: Option<i32>) {
         out.extend_from_slice(Decimal::signed(delay).as_bytes());
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// A meta command with its value and without its `q`. `frame` is what it was read from: a canonical one is
+/// copied.
+#[inline]
+pub fn meta(out: &mut Vec<u8>, meta: &Meta<'_>, frame: &[u8]) {
+    if meta.canonical && !meta.quiet {
+        return out.extend_from_slice(frame);
+    }
+    meta_in_parts(out, meta, frame);
+}
+
+#[inline(never)]
+fn meta_in_parts(out: &mut Vec<u8>, meta: &Meta<'_>, frame: &[u8]) {
+    meta_head(out, meta, frame);
+    if meta.verb == MetaVerb::Set {
+        out.extend_from_slice(meta.value);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// The line of a meta command without its `q`; the value of an `ms` and its CR LF follow. `frame` is what the
+/// command was read from: the line of a canonical one is copied.
+pub fn meta_head(out: &mut Vec<u8>, meta: &Meta<'_>, frame: &[u8]) {
+    if !meta.canonical {
+        return meta_line(out, meta);
+    }
+    let behind = if meta.verb == MetaVerb::Set { meta.value.len() + "\r\n".len() } else { 0 };
+    let line = &frame[..frame.len() - behind];
+    // One space stands before each flag of a canonical line.
+    let flags = line.len() - "\r\n".len() - meta.flags.len();
+    let quiet = match meta.flags {
+        [b'q', ..] => Some(0),
+        flags if meta.quiet => flags.windows(2).position(|pair| pair == b" q").map(|space| space + 1),
+        _ => None,
+    };
+    let Some(start) = quiet else { return out.extend_from_slice(line) };
+    let length = scan::space(&meta.flags[start..]);
+    out.extend_from_slice(&line[..flags + start - 1]);
+    out.extend_from_slice(&line[flags + start + length..]);
 }
 
 /// The line of a meta command; the value of an `ms` and its CR LF follow.
@@ -187,6 +256,7 @@ mod tests {
             cas: 42,
             value: b"xyz",
             noreply: true,
+            canonical: false,
         };
         assert_eq!(composed(|out| store_line(out, &store)), "cas k 7 0 3 42\r\n");
     }
@@ -203,6 +273,7 @@ mod tests {
             returns_cas: false,
             compares_cas: false,
             modifies: false,
+            canonical: false,
         };
         assert_eq!(composed(|out| meta_line(out, &meta)), "ms a2V5 2 b T30 Oq1 k\r\n");
         assert_eq!(composed(|out| meta_echo(out, &meta)), " Oq1 ka2V5 b");

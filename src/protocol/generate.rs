@@ -269,6 +269,35 @@ fn disturb(random: &mut Random, words: &mut Vec<Vec<u8>>) {
     }
 }
 
+/// A storage or meta command as clients write it.
+pub(crate) fn plain_request(random: &mut Random) -> Vec<u8> {
+    let key = match random.below(3) {
+        0 => vec![b'k'; 1 + random.below(60)],
+        _ => key(random),
+    };
+    let mut data = vec![b'v'; [0, 1, 9, 10, 100, 999][random.below(6)] + random.below(2)];
+    data.extend_from_slice(b"\r\n");
+    let length = (data.len() - 2).to_string();
+    let numbers = &["0", "1", "9", "10", "300", "999", "1000", "86400", "2147483647", "4294967295"];
+    let number = |random: &mut Random| random.pick(numbers).to_string();
+    let mut words = vec![String::from_utf8_lossy(&key).into_owned()];
+    let verb =
+        random.pick(&["set", "set", "add", "replace", "append", "prepend", "cas", "mg", "ms", "md", "ma"]);
+    if let Some(meta) = verb.strip_prefix('m') {
+        words.extend((meta == "s").then_some(length));
+        let flags =
+            &["s", "v", "t", "c", "f", "k", "q", "O12", "T30", "N0", "J1", "C99", "MS", "F8", "I", "h", "l"];
+        words.extend((0..random.below(5)).map(|_| random.pick(flags).to_string()));
+    } else {
+        words.extend([number(random), number(random), length]);
+        words.extend((verb == "cas").then(|| number(random)));
+        words.extend(random.once_in(4).then(|| "noreply".to_string()));
+    }
+    let line = format!("{verb} {}\r\n", words.join(" "));
+    let with_data = !verb.starts_with('m') || verb == "ms";
+    [line.as_bytes(), if with_data { &data } else { b"" }].concat()
+}
+
 fn flag(random: &mut Random, scope: Scope) -> Vec<u8> {
     const KNOWN: &[u8] = b"bcCDEFIJLMNOPRTfhklqstuvx";
     let letter = match random.below(40) {

@@ -24,7 +24,7 @@ pub enum MetaVerb {
 }
 
 /// A meta command whose flags were checked as far as its framing depends on them.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meta<'a> {
     /// Which of them.
     pub verb: MetaVerb,
@@ -45,6 +45,8 @@ pub struct Meta<'a> {
     pub compares_cas: bool,
     /// Flags that make `mg` change the item (`N`, `T`, `R`, `E`, ...).
     pub modifies: bool,
+    /// The request stands as we would write it, its `q` apart: see [`super::compose::meta`].
+    pub canonical: bool,
 }
 
 impl Meta<'_> {
@@ -225,7 +227,7 @@ impl Flags {
 
     fn meta<'a>(&self, verb: MetaVerb, key: &'a [u8], flags: &'a [u8], value: &'a [u8]) -> Meta<'a> {
         let Flags { base64, quiet, returns_cas, compares_cas, modifies, .. } = *self;
-        Meta { verb, key, flags, value, base64, quiet, returns_cas, compares_cas, modifies }
+        Meta { verb, key, flags, value, base64, quiet, returns_cas, compares_cas, modifies, canonical: false }
     }
 }
 
@@ -273,9 +275,11 @@ mod tests {
     #[test]
     fn flags_say_what_routing_and_cas_depend_on() {
         let plain = Flags::default().meta(MetaVerb::Get, b"k", b"", b"");
-        assert_eq!(meta("mg k\r\n"), plain);
+        assert_eq!(meta("mg k\r\n"), Meta { canonical: true, ..plain });
         assert_eq!(meta("mg  k  v  c \r\n"), Meta { flags: b"v  c", returns_cas: true, ..plain });
-        assert_eq!(meta("mg k q N30\r\n"), Meta { flags: b"q N30", quiet: true, modifies: true, ..plain });
+        let quiet = Meta { flags: b"q N30", quiet: true, modifies: true, ..plain };
+        assert_eq!(meta("mg k q N30 \r\n"), quiet);
+        assert_eq!(meta("mg k q N30\r\n"), Meta { canonical: true, ..quiet });
         let set = Flags::default().meta(MetaVerb::Set, b"YWJj", b"C7 b T30", b"xy");
         let set = Meta { compares_cas: true, base64: true, ..set };
         assert_eq!(meta("ms YWJj 2 C7 b T30\r\nxy\r\n"), set);

@@ -14,6 +14,8 @@ mod generate;
 pub mod meta;
 pub mod naive;
 pub mod number;
+mod plain;
+mod plain_meta;
 pub mod reply;
 pub mod scan;
 pub mod text;

@@ -104,7 +104,7 @@ fn of_text(what: fast_text::Request<'_>, bytes: usize) -> Outcome {
             let (with_cas, exptime) = (decimal(with_cas), decimal(exptime));
             request("gat", &[&[&with_cas[..], &exptime], &keys.collect::<Vec<_>>()[..]].concat(), bytes)
         }
-        Store(fast_text::Store { verb, key, flags, exptime, cas, value, noreply }) => {
+        Store(fast_text::Store { verb, key, flags, exptime, cas, value, noreply, canonical: _ }) => {
             let name = format!("{verb:?}").to_lowercase();
             let numbers = [decimal(flags), decimal(exptime), decimal(cas)];
             let parts = [key, &numbers[0], &numbers[1], &numbers[2], value, &noreply_of(noreply)];

@@ -4,6 +4,8 @@
 //! and a sign may lead, and white space that is no separator of tokens (a TAB) ends the number: what follows
 //! it is not looked at. Its `unsigned long` and `long` have 64 bits.
 
+use std::hint::cold_path;
+
 /// Reads an unsigned number and keeps its low 32 bits, as memcached does with client flags (2^32 reads as 0).
 pub fn low_u32(token: &[u8]) -> Option<u32> {
     u64(token).map(|number| number as u32)
@@ -46,6 +48,25 @@ pub fn digits(token: &[u8]) -> Option<u64> {
         return None;
     }
     token.iter().try_fold(0u64, |number, &digit| with_digit(number, digit))
+}
+
+/// The number of one to three digits that `text` begins with, and how many they are. `None` where it begins
+/// with four or with none.
+#[inline]
+pub fn up_to_three(text: [u8; 4]) -> Option<(u32, usize)> {
+    let digits = u32::from_le_bytes(text) ^ u32::from_le_bytes(*b"0000");
+    // A byte above 9 sets its top bit here: by the sum, or by itself. The lowest such mark is right.
+    let others = (digits.wrapping_add(0x7676_7676) | digits) & 0x8080_8080;
+    if others == 0 || others & 0x80 != 0 {
+        cold_path();
+        return None;
+    }
+    // The last digit goes to byte 6, with zeros before the first; then they are added up in pairs.
+    let top = others.trailing_zeros();
+    let digits = u64::from(digits).wrapping_shl(!top);
+    let pairs = (digits.wrapping_mul(1 + (10 << 8)) >> 32) as u32 & 0x00ff_00ff;
+    let number = pairs.wrapping_mul(1 + (100 << 16)) >> 16;
+    Some((number, (top / 8) as usize))
 }
 
 /// Most bytes that [`Decimal`] writes.
@@ -217,6 +238,24 @@ mod tests {
             ("-1", None),
         ] {
             assert_eq!(digits(token.as_bytes()), expected, "{token:?}");
+        }
+    }
+
+    /// All that four bytes can be, out of those around the digits.
+    #[test]
+    fn one_to_three_digits() {
+        const BYTES: [u8; 15] = *b"0159/: \r\x00\x7f\x80\x90\xb0\xb9\xff";
+        for index in 0..BYTES.len().pow(4) {
+            let text = [1, 15, 225, 3375].map(|place| BYTES[index / place % BYTES.len()]);
+            let count = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let expected = (1..4).contains(&count).then(|| (digits(&text[..count]).unwrap() as u32, count));
+            assert_eq!(up_to_three(text), expected, "{}", text.escape_ascii());
+        }
+        for number in 0..1000 {
+            for text in [format!("{number}    "), format!("{number:03} ")] {
+                let length = text.trim_end().len();
+                assert_eq!(up_to_three(*text.as_bytes().first_chunk().unwrap()), Some((number, length)));
+            }
         }
     }
 

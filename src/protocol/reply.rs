@@ -5,7 +5,7 @@
 use std::hint::cold_path;
 
 use super::binary::{HEADER_BYTES, RESPONSE_MAGIC};
-use super::number::digits;
+use super::number::{self, digits};
 use super::scan;
 
 /// A frame at the start of the input, or why there is none yet.
@@ -132,23 +132,14 @@ fn usual_if(holds: bool) -> Option<()> {
 /// to three.
 #[inline]
 fn short_numbers(text: &[u8]) -> Option<(usize, usize)> {
-    // Two spaces, and two bytes out of "0123456789:;<=>?". As flags all of these are taken, as in `values`.
-    const SHAPE: u32 = u32::from_le_bytes([0xff, 0xf0, 0xff, 0xf0]);
-    const EXPECTED: u32 = u32::from_le_bytes(*b" 0 0");
+    // Two spaces, and a byte out of "0123456789:;<=>?" between them: as flags all of these are taken, as in
+    // `values`.
+    const SHAPE: u32 = u32::from_le_bytes([0xff, 0xf0, 0xff, 0]);
+    const EXPECTED: u32 = u32::from_le_bytes([b' ', b'0', b' ', 0]);
     let text: &[u8; 8] = usual(text.first_chunk())?;
-    let start = u32::from_le_bytes(*text.first_chunk()?);
-    usual_if(start & SHAPE == EXPECTED)?;
-    let digits = u32::from_le_bytes(*text[3..].first_chunk()?) ^ u32::from_le_bytes(*b"0000");
-    // A byte above 9 sets its top bit here: by the sum, or by itself.
-    let others = (digits.wrapping_add(0x7676_7676) | digits) & 0x8080_8080;
-    usual_if(others != 0)?;
-    // The last digit goes to byte 6, with zeros before the first; then they are added up in pairs. No digit
-    // makes any number, and is found out: what ends the length does not stand where it begins.
-    let top = others.trailing_zeros();
-    let digits = u64::from(digits).wrapping_shl(!top);
-    let pairs = (digits.wrapping_mul(1 + (10 << 8)) >> 32) as u32 & 0x00ff_00ff;
-    let number = pairs.wrapping_mul(1 + (100 << 16)) >> 16;
-    Some((number as usize, 3 + (top / 8) as usize))
+    usual_if(u32::from_le_bytes(*text.first_chunk()?) & SHAPE == EXPECTED)?;
+    let (number, digits) = number::up_to_three(*text[3..].first_chunk()?)?;
+    Some((number as usize, 3 + digits))
 }
 
 /// As [`value_hit`] with any flags and any length: `numbers` is what follows the key.

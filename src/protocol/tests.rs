@@ -6,6 +6,8 @@ use super::naive::{self, Outcome};
 use super::text::{ParserLimits, Partial};
 use super::{binary, compose, text};
 
+mod canonical;
+
 const LIMITS: ParserLimits = ParserLimits { value_max: 1000, get_line_max: 3000 };
 
 /// A parser as these tests see it.

@@ -4,8 +4,12 @@
 use super::answers;
 use super::commands::{self, Line};
 use super::meta::Meta;
+pub use super::plain::{PlainGet, plain_get, plain_store};
+use super::plain::{StoreLine, whole_value};
+use super::plain_meta::MetaLine;
+pub use super::plain_meta::plain_meta;
 use super::scan::{self, LineEnd};
-use crate::limits::{KEY_MAX, LINE_MAX, LINE_PATIENCE};
+use crate::limits::{LINE_MAX, LINE_PATIENCE};
 
 /// What stands at the start of a client's unread bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -169,6 +173,8 @@ pub struct Store<'a> {
     pub value: &'a [u8],
     /// The client wants no answer.
     pub noreply: bool,
+    /// The request stands as we would write it, its `noreply` apart: see [`super::compose::store`].
+    pub canonical: bool,
 }
 
 /// The keys of a line: what stands between runs of spaces.
@@ -227,38 +233,40 @@ pub fn parse<'a>(input: &'a [u8], scanned: usize, limits: &ParserLimits) -> Step
     line(input, scanned, limits)
 }
 
-/// `get` or `gets` of one key, written as we would write it: a backend can be sent the same bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PlainGet<'a> {
-    /// `gets`: with CAS token.
-    pub with_cas: bool,
-    /// 1 to 250 bytes.
-    pub key: &'a [u8],
-    /// Bytes of the line, its end included.
-    pub total: usize,
+/// A plain request, or what of it has come. `None` where a closer look is needed.
+#[inline]
+fn plain<'a>(input: &'a [u8], limits: &ParserLimits) -> Option<Step<'a>> {
+    if let [b'm', ..] = input {
+        let line = MetaLine::read(input, limits.value_max)?;
+        let Some(length) = line.length else {
+            return Some(Step::Request(Request::Meta(line.meta(b"")), input.len() - line.behind.len()));
+        };
+        return match whole_value(input, line.behind, length) {
+            Some((value, total)) => Some(Step::Request(Request::Meta(line.meta(value)), total)),
+            None => unfinished_value(input, line.behind, length),
+        };
+    }
+    let line = StoreLine::read(input, limits.value_max)?;
+    match whole_value(input, line.behind, line.length) {
+        Some((value, total)) => Some(Step::Request(Request::Store(line.store(value)), total)),
+        None => unfinished_value(input, line.behind, line.length),
+    }
 }
 
-/// What most requests are, without the detour by [`parse`], which says the same of them. `None` where a
-/// closer look is needed.
-#[inline]
-pub fn plain_get(input: &[u8], get_line_max: usize) -> Option<PlainGet<'_>> {
-    const GET: u32 = u32::from_le_bytes(*b"get ");
-    const GETS: u32 = u32::from_le_bytes(*b"gets");
-    let (verb, rest) = input.split_first_chunk::<4>()?;
-    let (with_cas, rest) = match u32::from_le_bytes(*verb) {
-        GET => (false, rest),
-        GETS => (true, rest.strip_prefix(b" ")?),
-        _ => return None,
-    };
-    let (key, end) = rest.split_at_checked(scan::word_end(rest, 0))?;
-    let total = input.len() - end.len() + b"\r\n".len();
-    let plain = end.starts_with(b"\r\n") && (1..=KEY_MAX).contains(&key.len()) && total <= get_line_max;
-    plain.then_some(PlainGet { with_cas, key, total })
+/// The rest of `input` from `behind` on may be the start of a value. `None` if it is whole: its end is wrong.
+fn unfinished_value<'a>(input: &'a [u8], behind: &[u8], length: usize) -> Option<Step<'a>> {
+    let total = input.len() - behind.len() + length + b"\r\n".len();
+    (input.len() < total).then_some(Step::Partial(Partial::Value { total }))
 }
 
 /// Any line. Not part of its callers, so that the short way of a get stays short.
 #[inline(never)]
 fn line<'a>(input: &'a [u8], scanned: usize, limits: &ParserLimits) -> Step<'a> {
+    if scanned == 0
+        && let Some(step) = plain(input, limits)
+    {
+        return step;
+    }
     match scan::line_end(input, scanned) {
         Some(end) => whole_line(input, end, scanned, limits),
         None => unfinished(input, limits),

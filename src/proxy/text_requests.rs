@@ -195,6 +195,7 @@ impl Proxy {
             returns_cas: false,
             compares_cas: false,
             modifies: false,
+            canonical: false,
         };
         let backend = self.settings.placement.owner(meta.placement_key(&mut [0; 256]));
         let (target, expect) = (Target::Slot(conn, slot), Expect::Unlinked { quiet: answer.is_empty() });

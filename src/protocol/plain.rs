@@ -1,0 +1,143 @@
+//! The requests that most of the traffic is made of, read in one pass and without a search for the line's
+//! end. They are taken only if they stand exactly as we would write them ([`super::compose`]): one space
+//! between words, numbers in range without sign or leading zero, CR LF. A backend can be sent such bytes as
+//! they are. Whatever is written otherwise is left to [`super::text::parse`], which says the same of these.
+
+use std::hint::cold_path;
+
+use super::text::{Store, StoreVerb};
+use super::{number, scan};
+use crate::limits::KEY_MAX;
+
+/// `get` or `gets` of one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlainGet<'a> {
+    /// `gets`: with CAS token.
+    pub with_cas: bool,
+    /// 1 to 250 bytes.
+    pub key: &'a [u8],
+    /// Bytes of the line, its end included.
+    pub total: usize,
+}
+
+/// A `get` or `gets` of one key. `None` where a closer look is needed.
+#[inline]
+pub fn plain_get(input: &[u8], get_line_max: usize) -> Option<PlainGet<'_>> {
+    let (verb, rest) = input.split_first_chunk()?;
+    let (with_cas, rest) = match u32::from_le_bytes(*verb) {
+        GET => (false, rest),
+        GETS => (true, rest.strip_prefix(b" ")?),
+        _ => return None,
+    };
+    let (key, end) = rest.split_at_checked(scan::word_end(rest, 0))?;
+    let total = input.len() - end.len() + b"\r\n".len();
+    let plain = end.starts_with(b"\r\n") && (1..=KEY_MAX).contains(&key.len()) && total <= get_line_max;
+    plain.then_some(PlainGet { with_cas, key, total })
+}
+
+/// A storage command with its value, and the bytes it had. `None` where a closer look is needed, and where
+/// its value is not whole.
+#[inline]
+pub fn plain_store(input: &[u8], value_max: usize) -> Option<(Store<'_>, usize)> {
+    let line = StoreLine::read(input, value_max)?;
+    whole_value(input, line.behind, line.length).map(|(value, total)| (line.store(value), total))
+}
+
+/// The value at the start of `behind`, which is the end of `input`, and the bytes of the frame that it ends.
+#[inline]
+pub(super) fn whole_value<'a>(input: &[u8], behind: &'a [u8], length: usize) -> Option<(&'a [u8], usize)> {
+    let (value, end) = behind.split_at_checked(length)?;
+    let behind = end.strip_prefix(b"\r\n")?;
+    Some((value, input.len() - behind.len()))
+}
+
+/// The line of a plain storage command.
+pub(super) struct StoreLine<'a> {
+    verb: StoreVerb,
+    key: &'a [u8],
+    flags: u32,
+    exptime: i32,
+    cas: u64,
+    noreply: bool,
+    /// Bytes of the value, at most what is allowed.
+    pub(super) length: usize,
+    /// The input from the line's end on.
+    pub(super) behind: &'a [u8],
+}
+
+impl<'a> StoreLine<'a> {
+    /// Reads the line at the start of `input`. A part of its callers: what it finds is not put together.
+    #[inline(always)]
+    pub(super) fn read(input: &'a [u8], value_max: usize) -> Option<StoreLine<'a>> {
+        let (start, rest) = input.split_first_chunk()?;
+        let (verb, rest) = match u32::from_le_bytes(*start) {
+            SET => (StoreVerb::Set, rest),
+            _ => other_verb(*start, rest)?,
+        };
+        let (key, rest) = rest.split_at_checked(scan::word_end(rest, 0))?;
+        if !(1..=KEY_MAX).contains(&key.len()) {
+            return None;
+        }
+        let (flags, rest) = number::<{ u32::MAX as u64 }>(rest)?;
+        let (exptime, rest) = number::<{ i32::MAX as u64 }>(rest)?;
+        let (length, rest) = number::<{ i32::MAX as u64 - 2 }>(rest)?;
+        let (cas, rest) = if verb == StoreVerb::Cas { number::<{ u64::MAX }>(rest)? } else { (0, rest) };
+        let (noreply, behind) = match rest.strip_prefix(b"\r\n") {
+            Some(behind) => (false, behind),
+            None => (true, rest.strip_prefix(b" noreply\r\n")?),
+        };
+        let (flags, exptime, length) = (flags as u32, exptime as i32, length as usize);
+        (length <= value_max).then_some(StoreLine { verb, key, flags, exptime, cas, noreply, length, behind })
+    }
+
+    /// The command, with its value.
+    #[inline]
+    pub(super) fn store(&self, value: &'a [u8]) -> Store<'a> {
+        let StoreLine { verb, key, flags, exptime, cas, noreply, .. } = *self;
+        Store { verb, key, flags, exptime, cas, value, noreply, canonical: true }
+    }
+}
+
+const GET: u32 = u32::from_le_bytes(*b"get ");
+const GETS: u32 = u32::from_le_bytes(*b"gets");
+const SET: u32 = u32::from_le_bytes(*b"set ");
+
+/// The storage commands but `set`: the first four bytes, and what follows the space.
+#[inline]
+fn other_verb(start: [u8; 4], rest: &[u8]) -> Option<(StoreVerb, &[u8])> {
+    match &start {
+        b"add " => Some((StoreVerb::Add, rest)),
+        b"cas " => Some((StoreVerb::Cas, rest)),
+        b"repl" => Some((StoreVerb::Replace, rest.strip_prefix(b"ace ")?)),
+        b"appe" => Some((StoreVerb::Append, rest.strip_prefix(b"nd ")?)),
+        b"prep" => Some((StoreVerb::Prepend, rest.strip_prefix(b"end ")?)),
+        _ => None,
+    }
+}
+
+/// A space and a number of at most `MAX` in the only way to write it, and what follows. What ends the number
+/// is the caller's to judge.
+#[inline]
+pub(super) fn number<const MAX: u64>(text: &[u8]) -> Option<(u64, &[u8])> {
+    let Some([b' ', digits @ ..]) = text.first_chunk::<5>() else {
+        cold_path();
+        return None;
+    };
+    if digits[0] == b'0' {
+        // A digit behind it is found by the caller, who expects a separator.
+        return Some((0, &text[2..]));
+    }
+    match number::up_to_three(*digits) {
+        Some((number, length)) => Some((u64::from(number), &text[1 + length..])),
+        None => long_number(&text[1..], MAX),
+    }
+}
+
+/// Four digits and more, or none.
+#[cold]
+fn long_number(text: &[u8], max: u64) -> Option<(u64, &[u8])> {
+    let length = text.iter().position(|byte| !byte.is_ascii_digit())?;
+    let (digits, rest) = text.split_at(length);
+    let number = number::digits(digits)?;
+    (number <= max).then_some((number, rest))
+}
