@@ -428,9 +428,17 @@ impl Proxy {
                 at += get.total;
                 continue;
             }
-            let taken = match client.protocol {
-                Protocol::Binary => self.take_binary(conn, &input[at..], backing),
-                _ => self.take_text(conn, &input[at..], scanned, backing),
+            let is_text = client.protocol == Protocol::Text;
+            if is_text
+                && scanned == 0
+                && let Some(total) = self.take_plain(conn, &input[at..], backing)
+            {
+                at += total;
+                continue;
+            }
+            let taken = match is_text {
+                false => self.take_binary(conn, &input[at..], backing),
+                true => self.take_text(conn, &input[at..], scanned, backing),
             };
             match taken {
                 Taken::Frame(length) => at += length,

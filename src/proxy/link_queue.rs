@@ -13,45 +13,16 @@ use super::fanout::Read;
 use super::joined::{Asker, JoinedGet};
 use super::link::{Expect, LinkProtocol, Pending, Target};
 
-/// What follows a request's line or head.
+/// What follows what was composed of a request.
 pub(super) enum Value<'a> {
     /// Nothing.
     None,
-    /// To be copied; then CR LF if `line`.
-    Copied {
-        /// The value.
-        value: &'a [u8],
-        /// A text request's.
-        line: bool,
-    },
-    /// To be moved; then CR LF if `line`.
-    Moved {
-        /// The value.
-        value: Bytes,
-        /// A text request's.
-        line: bool,
-    },
-}
-
-impl<'a> Value<'a> {
-    /// The value of a text request. Moved out of `backing`, which owns its bytes, if it is large.
-    pub(super) fn line(value: &'a [u8], backing: Option<&Bytes>, moved_min: usize) -> Self {
-        Value::of(value, backing, moved_min, true)
-    }
-
-    /// The value of a binary request.
-    pub(super) fn bare(value: &'a [u8], backing: Option<&Bytes>, moved_min: usize) -> Self {
-        Value::of(value, backing, moved_min, false)
-    }
-
-    fn of(value: &'a [u8], backing: Option<&Bytes>, moved_min: usize, line: bool) -> Self {
-        match backing {
-            Some(backing) if value.len() >= moved_min => {
-                Value::Moved { value: backing.slice_ref(value), line }
-            }
-            _ => Value::Copied { value, line },
-        }
-    }
+    /// A value to be copied.
+    Copied(&'a [u8]),
+    /// A value to be moved.
+    Moved(Bytes),
+    /// A value to be moved, and CR LF.
+    Line(Bytes),
 }
 
 impl Proxy {
@@ -104,17 +75,11 @@ impl Proxy {
         let tail = queue.outbox.tail(spare);
         match compose(tail, tag) {
             Value::None => {}
-            Value::Copied { value, line } => {
-                tail.extend_from_slice(value);
-                if line {
-                    tail.extend_from_slice(b"\r\n");
-                }
-            }
-            Value::Moved { value, line } => {
+            Value::Copied(value) => tail.extend_from_slice(value),
+            Value::Moved(value) => queue.outbox.push(value, spare),
+            Value::Line(value) => {
                 queue.outbox.push(value, spare);
-                if line {
-                    queue.outbox.tail(spare).extend_from_slice(b"\r\n");
-                }
+                queue.outbox.tail(spare).extend_from_slice(b"\r\n");
             }
         }
         queue.keys.push(key);

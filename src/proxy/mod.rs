@@ -94,6 +94,8 @@ pub struct Proxy {
     parked: Vec<FanoutId>,
     actions: VecDeque<Action>,
     room: Room,
+    /// Room for what a request puts into a key ring. Empty in between.
+    ring: Vec<u8>,
     /// The flushes so far: what was queued since the last one may still be joined.
     tick: u32,
     run: Run,
@@ -129,6 +131,7 @@ impl Proxy {
             parked: Vec::new(),
             actions: VecDeque::new(),
             room: Room::new(),
+            ring: Vec::new(),
             tick: 1,
             run: Run::NONE,
             requests: settings.backends.iter().map(|_| None).collect(),

@@ -18,6 +18,26 @@ use super::link_queue::Value;
 use super::settings::ReadErrors;
 
 impl Proxy {
+    /// Deals with the first frame of a text client's bytes if it is a storage or a meta command in its plain
+    /// form; gives its bytes.
+    #[inline]
+    pub(super) fn take_plain(
+        &mut self,
+        conn: ConnId,
+        input: &[u8],
+        backing: Option<&Bytes>,
+    ) -> Option<usize> {
+        let value_max = self.parser_limits.value_max;
+        if input[0] == b'm' {
+            let (meta, total) = text::plain_meta(input, value_max)?;
+            self.meta(conn, &meta, &input[..total], backing);
+            return Some(total);
+        }
+        let (store, total) = text::plain_store(input, value_max)?;
+        self.store(conn, &store, &input[..total], backing);
+        Some(total)
+    }
+
     /// Deals with the first frame of a text client's bytes.
     pub(super) fn take_text(
         &mut self,
@@ -28,7 +48,7 @@ impl Proxy {
     ) -> Taken {
         match text::parse(input, scanned, &self.parser_limits) {
             Step::Request(request, length) => {
-                if self.take_text_request(conn, request, backing) {
+                if self.take_text_request(conn, request, &input[..length], backing) {
                     Taken::Frame(length)
                 } else {
                     Taken::Ended
@@ -51,7 +71,13 @@ impl Proxy {
     }
 
     /// False if the connection takes no more requests.
-    fn take_text_request(&mut self, conn: ConnId, request: Request<'_>, backing: Option<&Bytes>) -> bool {
+    fn take_text_request(
+        &mut self,
+        conn: ConnId,
+        request: Request<'_>,
+        frame: &[u8],
+        backing: Option<&Bytes>,
+    ) -> bool {
         match request {
             Request::Get { with_cas, key } => {
                 let slot = self.reserve_slot(conn);
@@ -61,7 +87,7 @@ impl Proxy {
             Request::Gat { with_cas, exptime, keys } => {
                 self.read_many(conn, Read::Gat { with_cas, exptime }, keys)
             }
-            Request::Store(store) => self.store(conn, &store, backing),
+            Request::Store(store) => self.store(conn, &store, frame, backing),
             Request::Arithmetic { decrement, key, delta, noreply } => {
                 let verb = if decrement { LineVerb::Decrement } else { LineVerb::Increment };
                 self.line(conn, verb, key, noreply, |out| compose::arithmetic(out, decrement, key, delta));
@@ -79,7 +105,7 @@ impl Proxy {
             Request::Stats { arguments } => self.answer_stats(conn, arguments),
             Request::Administrative { verb } => self.refuse_administrative(conn, verb),
             Request::Quit => return false,
-            Request::Meta(meta) => self.meta(conn, &meta, backing),
+            Request::Meta(meta) => self.meta(conn, &meta, frame, backing),
         }
         true
     }
@@ -108,16 +134,20 @@ impl Proxy {
         }
     }
 
-    fn store(&mut self, conn: ConnId, store: &Store<'_>, backing: Option<&Bytes>) {
+    fn store(&mut self, conn: ConnId, store: &Store<'_>, frame: &[u8], backing: Option<&Bytes>) {
         self.counters.cmd_set += 1;
         let slot = self.reserve_slot(conn);
         let backend = self.settings.placement.owner(store.key);
         let target = Target::Slot(conn, slot);
         let expect = Expect::Line { verb: LineVerb::Store(store.verb), quiet: store.noreply };
-        let moved_min = self.settings.limits.moved_min;
+        let backing = backing.filter(|_| store.value.len() >= self.settings.limits.moved_min);
         self.queue_or_fail(backend, LinkProtocol::Text, target, expect, &[], |out, _| {
-            compose::store_line(out, store);
-            Value::line(store.value, backing, moved_min)
+            let Some(backing) = backing else {
+                compose::store(out, store, frame);
+                return Value::None;
+            };
+            compose::store_head(out, store, frame);
+            Value::Line(backing.slice_ref(store.value))
         });
     }
 
@@ -138,7 +168,7 @@ impl Proxy {
         });
     }
 
-    fn meta(&mut self, conn: ConnId, meta: &Meta<'_>, backing: Option<&Bytes>) {
+    fn meta(&mut self, conn: ConnId, meta: &Meta<'_>, frame: &[u8], backing: Option<&Bytes>) {
         if meta.verb == MetaVerb::Noop {
             return self.answer_now(conn, b"MN\r\n");
         }
@@ -158,7 +188,8 @@ impl Proxy {
             && !meta.returns_cas
             && !meta.compares_cas
             && self.settings.read_errors != ReadErrors::Error;
-        let mut ring = raw_key.to_vec();
+        let mut ring = std::mem::take(&mut self.ring);
+        ring.extend_from_slice(raw_key);
         if read {
             compose::meta_echo(&mut ring, meta);
         }
@@ -168,14 +199,21 @@ impl Proxy {
             false => Expect::Meta { verb: meta.verb, quiet: meta.quiet, read, raw_key: raw_key.len() as u8 },
         };
         let moved_min = self.settings.limits.moved_min;
+        let backing = backing.filter(|_| meta.verb == MetaVerb::Set && meta.value.len() >= moved_min);
         self.queue_or_fail(backend, LinkProtocol::Text, Target::Slot(conn, slot), expect, &ring, |out, _| {
             if fenced {
                 compose::meta_fenced(out, meta);
                 return Value::None;
             }
-            compose::meta_line(out, meta);
-            if meta.verb == MetaVerb::Set { Value::line(meta.value, backing, moved_min) } else { Value::None }
+            let Some(backing) = backing else {
+                compose::meta(out, meta, frame);
+                return Value::None;
+            };
+            compose::meta_head(out, meta, frame);
+            Value::Line(backing.slice_ref(meta.value))
         });
+        ring.clear();
+        self.ring = ring;
     }
 
     /// A value was refused, and memcached would have removed what stood under its key: so its owner is told
