@@ -1,0 +1,18 @@
+//! What the benches and tests/allocations.rs share: requests with the answers that they must get, a dry run
+//! of a worker's core against embedded backends that records both sides, and the replay of what it recorded.
+//!
+//! Nothing but the replay is measured, and the replay does nothing but call the core: backends' answers are
+//! computed while recording, from the bytes that the core sends, so that it may compose and join requests as
+//! it likes.
+
+// Each program compiles this module for itself and uses a part of it.
+#![allow(dead_code)]
+
+pub(crate) mod answer;
+pub(crate) mod counted;
+pub(crate) mod load;
+#[path = "../../tests/support/random.rs"]
+pub(crate) mod random;
+pub(crate) mod recording;
+pub(crate) mod replay;
+pub(crate) mod request;
