@@ -2,6 +2,7 @@
 
 use super::answer::Answer;
 use super::random::Random;
+use super::recording::READ_BYTES;
 use super::request::Kind;
 
 /// What a client sends in one tick, and what it is answered. It sends its next batch when all of this one is
@@ -20,6 +21,8 @@ pub(crate) struct Load {
     pub(crate) binary: (usize, Vec<Kind>),
     /// Requests that a client sends at once.
     pub(crate) pipeline: usize,
+    /// Bytes that arrive at once, at most.
+    pub(crate) piece: usize,
     /// Backends answer at different speeds, which change, so that answers come out of their clients' order.
     pub(crate) out_of_turn: bool,
 }
@@ -29,7 +32,7 @@ impl Load {
     pub(crate) fn of(kind: Kind, clients: usize, pipeline: usize) -> Self {
         let (some, nobody) = ((clients, vec![kind]), (0, Vec::new()));
         let (text, binary) = if Kind::BINARY.contains(&kind) { (nobody, some) } else { (some, nobody) };
-        Load { text, binary, pipeline, out_of_turn: false }
+        Load { text, binary, pipeline, piece: READ_BYTES, out_of_turn: false }
     }
 
     /// Text clients of which each sends nine gets for one set.
@@ -42,6 +45,11 @@ impl Load {
     /// The same with answers out of turn.
     pub(crate) fn out_of_turn(self) -> Self {
         Load { out_of_turn: true, ..self }
+    }
+
+    /// The same when requests arrive byte by byte.
+    pub(crate) fn bytewise(self) -> Self {
+        Load { piece: 1, ..self }
     }
 
     pub(crate) fn clients(&self) -> usize {

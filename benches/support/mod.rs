@@ -11,8 +11,16 @@
 pub(crate) mod answer;
 pub(crate) mod counted;
 pub(crate) mod load;
+pub(crate) mod parts;
 #[path = "../../tests/support/random.rs"]
 pub(crate) mod random;
 pub(crate) mod recording;
 pub(crate) mod replay;
 pub(crate) mod request;
+
+/// Operations that a figure is the mean of. A multiple of 500 clients, of pipelines of 16 requests, and of
+/// gets of 20 keys by 50 clients; benches/gate divides by it too.
+pub(crate) const OPERATIONS: usize = 4_000;
+
+/// Operations before them, in which the buffers of a core find their sizes.
+pub(crate) const WARM_UP: usize = 2_000;

@@ -30,16 +30,16 @@ pub(crate) const SEED: u64 = 1;
 const TICK: Duration = Duration::from_micros(100);
 
 /// Most bytes that the engine hands over at once, as the mio engine does.
-const READ_BYTES: usize = 64 << 10;
+pub(crate) const READ_BYTES: usize = 64 << 10;
 
 /// Ticks without an answer after which a run is taken to hang.
 const PATIENCE: usize = 100;
 
 /// The embedded backends' time stands still.
-const CLOCK: Clock = Clock(1_700_000_000);
+pub(crate) const CLOCK: Clock = Clock(1_700_000_000);
 
 /// Bytes that a backend may hold; all items fit.
-const STORE_BYTES: usize = 1 << 30;
+pub(crate) const STORE_BYTES: usize = 1 << 30;
 
 /// One call into the core. Bytes are a range of the recording's.
 #[derive(Clone, Copy, Debug)]
@@ -158,7 +158,7 @@ impl Recorder {
     fn new(load: &Load) -> Self {
         let settings = settings();
         let mut stores: Vec<Store> = (0..BACKENDS).map(|_| Store::new(STORE_BYTES, CLOCK)).collect();
-        request::fill(&mut stores, &settings.placement, CLOCK);
+        request::fill(CLOCK, |key| settings.placement.owner(key), &mut stores);
         let mut recorder = Recorder {
             proxy: Proxy::new(settings, 0, SEED),
             now: Time::default(),
@@ -239,7 +239,7 @@ impl Recorder {
             self.steps.push(Step::Now(self.now));
             self.proxy.handle_now(self.now);
             self.hand_over_answers();
-            self.hand_over_requests();
+            self.hand_over_requests(load);
         }
         self.steps.push(Step::Turn(self.now));
         self.proxy.handle_timeout(self.now);
@@ -264,16 +264,18 @@ impl Recorder {
         }
     }
 
-    fn hand_over_requests(&mut self) {
+    fn hand_over_requests(&mut self, load: &Load) {
         for client in &mut self.clients {
             if client.awaited.is_empty()
                 && let Some(batch) = client.batches.pop_front()
             {
-                let start = self.bytes.len();
-                self.bytes.extend_from_slice(&batch.bytes);
                 client.awaited.extend(batch.answers);
-                self.steps.push(Step::Received(client.conn, start, self.bytes.len()));
-                self.proxy.handle_received(client.conn, &batch.bytes);
+                for piece in batch.bytes.chunks(load.piece) {
+                    let start = self.bytes.len();
+                    self.bytes.extend_from_slice(piece);
+                    self.steps.push(Step::Received(client.conn, start, self.bytes.len()));
+                    self.proxy.handle_received(client.conn, piece);
+                }
             }
         }
     }
