@@ -42,6 +42,26 @@ impl Load {
         load
     }
 
+    /// Small requests of all kinds, from clients of both sorts.
+    pub(crate) fn mixed(text: usize, binary: usize, pipeline: usize) -> Self {
+        let load = Load::of(Kind::Get, text, pipeline);
+        Load { text: (text, Kind::TEXT.to_vec()), binary: (binary, Kind::BINARY.to_vec()), ..load }
+    }
+
+    /// Operations in which there are about so many requests.
+    pub(crate) fn operations(&self, requests: usize) -> usize {
+        let of = |(clients, kinds): &(usize, Vec<Kind>)| {
+            let sum: usize = kinds.iter().map(|kind| kind.operations()).sum();
+            clients * sum / kinds.len().max(1)
+        };
+        requests * (of(&self.text) + of(&self.binary)) / self.clients()
+    }
+
+    /// The same with twice as many requests at once.
+    pub(crate) fn doubled(&self) -> Self {
+        Load { pipeline: self.pipeline * 2, ..self.clone() }
+    }
+
     /// The same with answers out of turn.
     pub(crate) fn out_of_turn(self) -> Self {
         Load { out_of_turn: true, ..self }

@@ -72,12 +72,14 @@ pub(crate) struct Recording {
 }
 
 impl Recording {
-    /// Records a run of `load`: first some operations to warm up, then `operations` to be measured.
+    /// Records a run of `load`: first some operations to warm up, then `operations` to be measured. A worker is
+    /// warm when it has seen twice the load, so that none of its buffers has to grow for a little more.
     ///
     /// # Panics
     /// If an answer is not what it must be.
     pub(crate) fn new(load: &Load, warm_up: usize, operations: usize) -> Self {
         let mut recorder = Recorder::new(load);
+        recorder.play(&load.doubled(), warm_up);
         recorder.play(load, warm_up);
         let warm_up = std::mem::take(&mut recorder.steps);
         recorder.play(load, operations);
