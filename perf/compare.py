@@ -1,5 +1,7 @@
 """CPU time per operation and throughput of every system under every workload; latency at a fixed rate."""
 
+from functools import partial
+
 import bench as benches
 from processes import Failure
 from progress import Step
@@ -7,7 +9,6 @@ from workloads import COMPARED, UNPIPELINED_50
 
 SYSTEMS = ("memcached", "nutcracker", "haproxy", "mcproxy")
 
-# Percentiles of mcproxy-bench that are kept, in the order of its distribution.
 START_SECONDS = 2.0
 
 # A run of mcproxy-bench beside its measuring: connecting, setting all keys, ending.
@@ -30,12 +31,12 @@ class Compare:
                 for name in turned(SYSTEMS, number):
                     label = f"round {number + 1} of {settings.rounds}: {workload.title}: {name}"
                     seconds = settings.warmup + settings.seconds + BESIDE_SECONDS
-                    yield Step(label, seconds, lambda w=workload, s=name, n=number: self.closed_loop(w, s, n))
+                    yield Step(label, seconds, partial(self.closed_loop, workload, name, number))
         for number in range(settings.latency_rounds):
             for name in turned(SYSTEMS, number):
                 label = f"latency, round {number + 1} of {settings.latency_rounds}: {name}"
                 seconds = settings.warmup + settings.latency_seconds + BESIDE_SECONDS
-                yield Step(label, seconds, lambda s=name, n=number: self.open_loop(s, n))
+                yield Step(label, seconds, partial(self.open_loop, name, number))
         yield Step("ending the systems", 0.5, self.end)
 
     def start(self):

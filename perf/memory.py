@@ -1,13 +1,15 @@
 """Private memory per idle client: connected, after a request of each, after a large answer to each."""
 
-from compare import SYSTEMS
+from functools import partial
+
+from compare import SYSTEMS, turned
 from progress import Step
 
 # What is done with every connection before it is left alone, and how long that takes 10,000 of them at worst.
 STATES = (
-    ("connected", (), 1.5),
-    ("after-request", ("--touch-idle", "--preload", "--keys", "100"), 2.5),
-    ("after-100KiB", ("--touch-idle", "--preload", "--keys", "100", "--value-bytes", "102400"), 5.0),
+    ("connected", (), 1.0),
+    ("after-request", ("--touch-idle", "--preload", "--keys", "100"), 1.5),
+    ("after-100KiB", ("--touch-idle", "--preload", "--keys", "100", "--value-bytes", "102400"), 4.0),
 )
 
 
@@ -18,30 +20,32 @@ class Memory:
         self.context = context
 
     def steps(self):
-        """Every system in every state."""
+        """Rounds of every system in every state."""
         settings = self.context.settings
-        for state, flags, seconds in STATES:
-            for name in SYSTEMS:
-                label = f"memory of {settings.idle_clients:,} idle clients, {state}: {name}"
-                seconds = settings.idle_seconds + 0.5 + seconds * settings.idle_clients / 10_000
-                yield Step(label, seconds, lambda s=state, f=flags, n=name: self.measure(s, f, n))
+        for number in range(settings.memory_rounds):
+            for state, flags, slow in STATES:
+                for name in turned(SYSTEMS, number):
+                    label = f"memory of idle clients, round {number + 1} of {settings.memory_rounds}, {state}: {name}"
+                    seconds = settings.idle_seconds + 0.5 + slow * settings.idle_clients / 10_000
+                    yield Step(label, seconds, partial(self.measure, state, flags, name, number))
 
-    def measure(self, state, flags, name):
+    def measure(self, state, flags, name, number):
         """One measurement: with the clients, less without."""
-        settings = self.context.settings
-        system = self.context.starter.start(name)
-        hold = ["--seconds", str(settings.idle_seconds)]
+        starter, bench = self.context.starter, self.context.bench
+        clients = starter.idle_clients(name)
+        system = starter.start(name)
         # The links to the backends are opened by the first request; they are no client's.
-        self.context.bench.run(system, "--preload", "--keys", "100", "--requests", "100", seconds=10)
-        result = self.context.bench.idle(system, settings.idle_clients, *flags, *hold)
-        self.context.starter.stop(system)
+        bench.run(system, "--preload", "--keys", "100", "--requests", "100", seconds=10)
+        hold = ["--seconds", str(self.context.settings.idle_seconds)]
+        result = bench.idle(system, clients, *flags, *hold)
+        starter.stop(system)
         used = result["processes"].get("proxy") or result["processes"]["backend-1"]
         self.context.results.add(
             "memory",
             state,
             name,
-            0,
-            clients=settings.idle_clients,
+            number,
+            clients=clients,
             bytes_per_client=used["bytes_per_client"],
             bytes_before=used["before_bytes"],
             bytes_after=used["after_bytes"],

@@ -29,9 +29,6 @@ from systems import Starter
 
 PHASES = {"compare": Compare, "scaling": Scaling, "memory": Memory, "syscalls": Syscalls}
 
-# Connections of a system beside its idle clients: enough for all that a workload has.
-OTHER_CONNECTIONS = 1_000
-
 
 @dataclass
 class Context:
@@ -83,15 +80,18 @@ def parse():
 def measure(arguments):
     """Everything; gives the paths of what was written."""
     flags = shlex.split(arguments.mcproxy_flags)
-    settings = fitted(QUICK if arguments.quick else FULL, arguments)
+    settings = QUICK if arguments.quick else FULL
+    settings = replace(settings, rounds=arguments.rounds or settings.rounds)
     mcproxy = arguments.bin / "mcproxy"
     about = environment.record(str(mcproxy), ", ".join(f"{k}={v}" for k, v in asdict(settings).items()), flags)
     about["host"] = arguments.host
     stem = arguments.output / f"{datetime.date.today().isoformat()}-{arguments.host}"
     unfinished = Path(f"{stem}.unfinished.csv")
     results = Results(about, unfinished)
+    # A relay of 10,000 clients has 20,000 connections.
+    descriptors = raise_descriptor_limit(2 * settings.idle_clients + 4_000)
     with Processes() as processes:
-        starter = Starter(processes, settings.idle_clients + OTHER_CONNECTIONS, str(mcproxy), flags)
+        starter = Starter(processes, settings.idle_clients, descriptors, str(mcproxy), flags)
         context = Context(settings, processes, starter, Bench(arguments.bin / "mcproxy-bench"), results)
         steps = [step for name in arguments.phases.split(",") for step in PHASES[name](context).steps()]
         print(f"perf: {len(steps)} steps, about {clock(sum(s.seconds for s in steps))} minutes", file=sys.stderr)
@@ -100,17 +100,6 @@ def measure(arguments):
     print(f"perf: took {clock(took)} minutes", file=sys.stderr)
     table = unfinished.rename(f"{stem}.csv")
     return [table, *write(Results.read(table), stem)]
-
-
-def fitted(settings, arguments):
-    """As many idle clients as descriptors allow, and as many rounds as asked for."""
-    # A relay has a second one for every client; some are neither.
-    other = 3 * OTHER_CONNECTIONS
-    limit = raise_descriptor_limit(2 * settings.idle_clients + other)
-    clients = max(1, min(settings.idle_clients, (limit - other) // 2))
-    if clients < settings.idle_clients:
-        print(f"perf: {clients} idle clients: the limit of descriptors allows no more", file=sys.stderr)
-    return replace(settings, idle_clients=clients, rounds=arguments.rounds or settings.rounds)
 
 
 def write(results, stem):

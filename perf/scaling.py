@@ -1,6 +1,7 @@
 """One worker and two, before backends inside mcproxy: what they do, and what an operation costs the workers."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 from compare import BESIDE_SECONDS, turned
@@ -25,7 +26,7 @@ class Scaling:
                 for workers in turned(WORKERS, number):
                     label = f"scaling, round {number + 1} of {settings.scaling_rounds}: {workers} workers, {workload.title}"
                     seconds = settings.seconds + 2 * BESIDE_SECONDS
-                    yield Step(label, seconds, lambda w=workload, t=workers, n=number: self.measure(w, t, n))
+                    yield Step(label, seconds, partial(self.measure, workload, workers, number))
 
     def measure(self, workload, workers, number):
         """One run."""

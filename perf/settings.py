@@ -17,7 +17,8 @@ class Settings:
     scaling_rounds: int = 8
 
     idle_clients: int = 10_000
-    idle_seconds: float = 2.0
+    idle_seconds: float = 1.0
+    memory_rounds: int = 3
 
     # Operations of the two runs whose difference is counted.
     traced: tuple = (4_000, 24_000)
@@ -36,6 +37,7 @@ QUICK = Settings(
     scaling_rounds=1,
     idle_clients=500,
     idle_seconds=0.3,
+    memory_rounds=1,
     traced=(500, 2_000),
     counter_operations=10_000,
     counter_rounds=1,

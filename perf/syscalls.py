@@ -4,6 +4,7 @@ import re
 import signal
 import socket
 import time
+from functools import partial
 
 from compare import SYSTEMS
 from processes import Failure, binary
@@ -30,11 +31,11 @@ class Syscalls:
         """Every system under strace, then mcproxy at full speed by its own counters."""
         settings = self.context.settings
         for name in SYSTEMS:
-            yield Step(f"system calls: starting {name}", 0.5, lambda n=name: self.start(n))
+            yield Step(f"system calls: starting {name}", 0.5, partial(self.start, name))
             for workload in COUNTED:
                 seconds = sum(settings.traced) / TRACED_PER_SECOND + 0.5
                 label = f"system calls by strace: {workload.title}: {name}"
-                yield Step(label, seconds, lambda w=workload: self.traced(w))
+                yield Step(label, seconds, partial(self.traced, workload))
             if name == "mcproxy":
                 yield from self.counter_steps()
             yield Step(f"system calls: ending {name}", 0.2, self.end)
@@ -46,7 +47,7 @@ class Syscalls:
             for workload in COUNTED:
                 label = f"system calls by mcproxy's counters: {workload.title}"
                 seconds = settings.counter_operations / 40_000
-                yield Step(label, seconds, lambda w=workload, n=number: self.counted(w, n))
+                yield Step(label, seconds, partial(self.counted, workload, number))
 
     def start(self, name):
         """One system, with all keys set."""

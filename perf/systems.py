@@ -10,6 +10,12 @@ MEMORY = 512
 
 BACKENDS = 3
 
+# Descriptors of a process that are no client's and no relay's.
+OTHER_DESCRIPTORS = 200
+
+# Connections that a load has beside the idle clients that are being counted.
+OTHER_CONNECTIONS = 600
+
 
 @dataclass
 class System:
@@ -36,14 +42,15 @@ class System:
 
 
 class Starter:
-    """Starts systems that each take `connections` clients.
+    """Starts systems that take as many idle clients as are wanted and as a process's `descriptors` allow.
 
     `mcproxy` is the path of the program, `mcproxy_flags` what it is given beside the usual.
     """
 
-    def __init__(self, processes, connections, mcproxy, mcproxy_flags=()):
+    def __init__(self, processes, idle_clients, descriptors, mcproxy, mcproxy_flags=()):
         self.processes = processes
-        self.connections = connections
+        self.wanted = idle_clients
+        self.descriptors = descriptors - OTHER_DESCRIPTORS
         self.mcproxy_path = mcproxy
         self.mcproxy_flags = list(mcproxy_flags)
 
@@ -55,6 +62,15 @@ class Starter:
             "haproxy": self.haproxy,
             "mcproxy": self.mcproxy,
         }[name](list(prefix))
+
+    def connections(self, name):
+        """How many clients a system is told to take; a relay has a second descriptor for each."""
+        possible = self.descriptors // 2 if name == "haproxy" else self.descriptors
+        return min(self.wanted + OTHER_CONNECTIONS, possible)
+
+    def idle_clients(self, name):
+        """How many idle ones it can be given."""
+        return min(self.wanted, self.connections(name) - 100)
 
     def stop(self, system):
         """Ends it, front first."""
@@ -86,7 +102,7 @@ class Starter:
         port = self.processes.port()
         configuration = self.processes.file(
             f"haproxy-{port}.cfg",
-            f"global\n  nbthread 1\n  maxconn {self.connections}\n"
+            f"global\n  nbthread 1\n  maxconn {self.connections('haproxy')}\n"
             "defaults\n  mode tcp\n  timeout connect 10s\n  timeout client 1h\n  timeout server 1h\n"
             f"listen cache\n  bind 127.0.0.1:{port}\n  server one 127.0.0.1:{ports[0]}\n",
         )
@@ -109,7 +125,7 @@ class Starter:
         """One mcproxy."""
         port = self.processes.port()
         words = [*prefix, self.mcproxy_path, "--threads", str(threads), "--listen", f"127.0.0.1:{port}"]
-        words += ["--backends", backends, "--max-conns", str(self.connections), "--log-level", "warn"]
+        words += ["--backends", backends, "--max-conns", str(self.connections("mcproxy")), "--log-level", "warn"]
         return port, self.processes.start("mcproxy", [*words, *self.mcproxy_flags], port)
 
     def caches(self, count):
@@ -120,7 +136,7 @@ class Starter:
         """One memcached."""
         port = self.processes.port()
         words = [*prefix, binary("memcached"), "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-t", "1"]
-        words += ["-m", str(MEMORY), "-c", str(self.connections)]
+        words += ["-m", str(MEMORY), "-c", str(self.connections("memcached"))]
         if os.getuid() == 0:
             words += ["-u", "root"]  # it wants to be told so
         return port, self.processes.start("memcached", words, port)
