@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from results import median, quartiles
-from workloads import GET_20, LARGE, PIPELINE_16, UNPIPELINED_50, UNPIPELINED_500
+from workloads import GET_20, INSTRUCTED, LARGE, PIPELINE_16, UNPIPELINED_50, UNPIPELINED_500
 
 PROXY = ["proxy_cpu_us"]
 BACKENDS = ["backend_cpu_us"]
 BOTH = ["proxy_cpu_us", "backend_cpu_us"]
+COUNT = ["instructions"]
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,10 @@ def instructions(results):
     for workload, target in [(UNPIPELINED_50, 600), (PIPELINE_16, 450)]:
         values = results.values("instructions", workload.name, "mcproxy, 1 worker", "instructions").values()
         yield verdict(f"User-space instructions per operation: {workload.title}", target, values)
+    for workload in INSTRUCTED:
+        each = results.ratios("instructions", workload.name, ("mcproxy, 1 worker", COUNT), ("mcproxy, 2 workers", COUNT))
+        title = f"What 2 workers do, of 1, by instructions per operation: {workload.title}"
+        yield verdict(title, 1.8, [2 * ratio for ratio in each], at_least=True)
 
 
 def verdict(subject, target, values, at_least=False):

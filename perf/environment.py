@@ -7,7 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from processes import binary
+from processes import Failure, binary
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,9 +26,9 @@ def record(mcproxy, settings, mcproxy_flags):
         "mcproxy flags": " ".join(mcproxy_flags) or "none beside the backends and --threads",
         "commit": commit(),
         "rustc": said("rustc", "--version"),
-        "memcached": said(binary("memcached"), "-V"),
-        "nutcracker": said(binary("nutcracker"), "-V"),
-        "haproxy": said(binary("haproxy"), "-v"),
+        "memcached": version("memcached", "-V"),
+        "nutcracker": version("nutcracker", "-V"),
+        "haproxy": version("haproxy", "-v"),
         "settings": settings,
     }
 
@@ -65,6 +65,14 @@ def said(*words):
     """The first line that a program says, on whichever of its outputs."""
     lines = output(*words).splitlines()
     return lines[0].strip() if lines else "unknown"
+
+
+def version(name, flag):
+    """What an installed program says of itself."""
+    try:
+        return said(binary(name), flag)
+    except Failure:
+        return "not installed"
 
 
 def commit():

@@ -15,6 +15,13 @@ TITLES = {
 }
 
 
+ABOUT = (
+    "Medians over rounds in which the systems took turns; the quartiles of ratios stand in brackets. Absolute figures "
+    "hold for this machine at this time: compare within a row only. Every value that came back was checked to belong "
+    "to the key that was asked for."
+)
+
+
 def markdown(results, plots=()):
     """The whole page. `plots` are the names of files beside it."""
     parts = [
@@ -30,19 +37,14 @@ def markdown(results, plots=()):
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def head(results):
+def head(results, title="Measurements", about=ABOUT):
     """Where and with what."""
-    about = (
-        "Medians over rounds in which the systems took turns; the quartiles of ratios stand in brackets. Absolute "
-        "figures hold for this machine at this time: compare within a row only. Every value that came back was "
-        "checked to belong to the key that was asked for."
-    )
     checked = sum(
         value for key, rounds in results.rows.items() if key[3] == "values_checked" for value in rounds.values()
     )
     rows = [[name, text] for name, text in results.environment.items()]
     rows.append(["values checked", f"{checked:,.0f}"])
-    return f"# Measurements\n\n{about}\n\n" + table(["", ""], rows)
+    return f"# {title}\n\n{about}\n\n" + table(["", ""], rows)
 
 
 def budgets(results):
@@ -131,7 +133,7 @@ def scaling(results):
     if not rows:
         return ""
     note = (
-        "Before three backends inside mcproxy. The load generator and the backends take their part of the same cores, "
+        "Before three backends inside mcproxy, 50 clients for each worker. The load generator and the backends take their part of the same cores, "
         "so operations per second cannot double here; the last column is what the workers would do with a core each. "
         "The instructions of one worker and of two (`make perf-instructions`) say it without a clock."
     )

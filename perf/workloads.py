@@ -13,6 +13,10 @@ class Workload:
     clients: int = 50
     threads: int = 1
 
+    def protocol(self):
+        """`text`, `meta` or `binary`."""
+        return self.flags[self.flags.index("--protocol") + 1] if "--protocol" in self.flags else "text"
+
     def words(self):
         """The flags of mcproxy-bench."""
         return ["--clients", str(self.clients), "--threads", str(self.threads), *self.flags]
