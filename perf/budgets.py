@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from memory import STATES
 from results import median, quartiles
 from workloads import GET_20, INSTRUCTED, LARGE, PIPELINE_16, UNPIPELINED_50, UNPIPELINED_500
 
@@ -87,7 +88,7 @@ def latency(results):
 
 def memory(results):
     """Private bytes."""
-    for state in ("connected", "after-request", "after-100KiB"):
+    for state, *_ in STATES:
         values = results.values("memory", state, "mcproxy", "bytes_per_client").values()
         yield verdict(f"Private bytes per idle client: {state}", 300, values)
 

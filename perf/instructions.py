@@ -27,7 +27,7 @@ from workloads import INSTRUCTED
 
 # Operations of the two runs.
 FULL = (20_000, 120_000)
-QUICK = (2_000, 6_000)
+QUICK = (5_000, 20_000)
 
 # Under callgrind.
 OPERATIONS_PER_SECOND = 20_000
@@ -132,8 +132,8 @@ def page(results, functions):
     """The Markdown."""
     rows = []
     for workload in INSTRUCTED:
-        systems = [key[2] for key in results.rows if key[0] == "instructions" and key[1] == workload.name]
-        for system in systems:
+        keys = [key for key in results.rows if key[:2] == ("instructions", workload.name)]
+        for system in dict.fromkeys(key[2] for key in keys):
             value = results.median("instructions", workload.name, system, "instructions")
             rows.append([workload.title, system, f"{value:,.0f}"])
     parts = [

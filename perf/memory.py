@@ -5,11 +5,13 @@ from functools import partial
 from compare import SYSTEMS, turned
 from progress import Step
 
+TOUCH = ("--touch-idle", "--preload", "--keys", "100")
+
 # What is done with every connection before it is left alone, and how long that takes 10,000 of them at worst.
 STATES = (
     ("connected", (), 1.0),
-    ("after-request", ("--touch-idle", "--preload", "--keys", "100"), 1.5),
-    ("after-100KiB", ("--touch-idle", "--preload", "--keys", "100", "--value-bytes", "102400"), 4.0),
+    ("after a request", TOUCH, 1.5),
+    ("after 100 KiB", (*TOUCH, "--value-bytes", "102400"), 4.0),
 )
 
 

@@ -38,7 +38,7 @@ QUICK = Settings(
     idle_clients=500,
     idle_seconds=0.3,
     memory_rounds=1,
-    traced=(500, 2_000),
+    traced=(1_000, 5_000),
     counter_operations=10_000,
     counter_rounds=1,
 )
