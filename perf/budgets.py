@@ -73,7 +73,10 @@ def fan_in(results):
 
 def system_calls(results):
     """Per operation."""
-    for phase, how, targets in [("counters", "mcproxy's counters", (2.6, 2.3, 0.3)), ("strace", "strace", (2.4, 2.15, 0.2))]:
+    for phase, how, targets in [
+        ("counters", "mcproxy's counters", (2.6, 2.3, 0.3)),
+        ("strace", "strace", (2.4, 2.15, 0.2)),
+    ]:
         for workload, target in zip((UNPIPELINED_50, UNPIPELINED_500, PIPELINE_16), targets):
             values = results.values(phase, workload.name, "mcproxy", "calls").values()
             yield verdict(f"System calls per operation by {how}: {workload.title}", target, values)
@@ -108,7 +111,9 @@ def instructions(results):
         values = results.values("instructions", workload.name, "mcproxy, 1 worker", "instructions").values()
         yield verdict(f"User-space instructions per operation: {workload.title}", target, values)
     for workload in INSTRUCTED:
-        each = results.ratios("instructions", workload.name, ("mcproxy, 1 worker", COUNT), ("mcproxy, 2 workers", COUNT))
+        each = results.ratios(
+            "instructions", workload.name, ("mcproxy, 1 worker", COUNT), ("mcproxy, 2 workers", COUNT)
+        )
         title = f"What 2 workers do, of 1, by instructions per operation: {workload.title}"
         yield verdict(title, 1.8, [2 * ratio for ratio in each], at_least=True)
 

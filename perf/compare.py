@@ -71,7 +71,8 @@ class Compare:
         """Half of what the slower of mcproxy and nutcracker can do, operations per second."""
         results = self.context.results
         able = [
-            results.median("compare", UNPIPELINED_50.name, name, "operations_per_s") for name in ("mcproxy", "nutcracker")
+            results.median("compare", UNPIPELINED_50.name, name, "operations_per_s")
+            for name in ("mcproxy", "nutcracker")
         ]
         return max(1, int(min(able) / 2))
 

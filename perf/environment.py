@@ -79,7 +79,9 @@ def commit():
     """Of the sources; says so if they have been changed since. Results of earlier runs are no change."""
     git = ["git", "-C", str(ROOT)]
     changed = output(*git, "status", "--porcelain", "--untracked-files=no")
-    return said(*git, "rev-parse", "--short=12", "HEAD") + (", with changes that are not committed" if changed else "")
+    return said(*git, "rev-parse", "--short=12", "HEAD") + (
+        ", with changes that are not committed" if changed else ""
+    )
 
 
 def output(*words):

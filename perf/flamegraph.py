@@ -67,7 +67,8 @@ def draw(inferno, data, path, title):
     stacks = piped([str(inferno / "inferno-collapse-perf"), "--all"], samples)
     if not stacks.strip():
         raise Failure("perf took no samples")
-    picture = [str(inferno / "inferno-flamegraph"), "--title", title, "--countname", "ns", "--colors", "rust", "--minwidth", "0.1"]
+    picture = [str(inferno / "inferno-flamegraph"), "--title", title]
+    picture += ["--countname", "ns", "--colors", "rust", "--minwidth", "0.1"]
     path.write_bytes(piped(picture, stacks))
 
 

@@ -144,7 +144,7 @@ def page(results, functions):
     for (workload, system), top in functions.items():
         rows = [[f"{each:,.1f}", f"`{place}`"] for place, each in top if each > 0]
         title = f"## {workload}: {system}: where"
-        note = "The functions with the most, file and function; what was inlined stands under the function that it is in."
+        note = "The functions with the most, by file; what was inlined stands under the function that it is in."
         parts.append(f"{title}\n\n{note}\n\n" + report.table(["instructions per operation", "where"], rows))
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -1,6 +1,7 @@
 """The pictures of a run, made from its CSV: `plots.py RESULTS.csv` draws them anew beside it."""
 
 import sys
+from math import log10
 from pathlib import Path
 
 import matplotlib
@@ -49,7 +50,9 @@ def cpu(results):
                 for metric in ("proxy_cpu_us", "backend_cpu_us")
             )
             field.bar(place, proxy, color=COLOURS[system])
-            field.bar(place, backends, bottom=proxy, color=COLOURS[system], alpha=0.45, hatch="///", edgecolor="white")
+            field.bar(
+                place, backends, bottom=proxy, color=COLOURS[system], alpha=0.45, hatch="///", edgecolor="white"
+            )
         label(field, workload)
     fields[0].set_ylabel("CPU, us per operation")
     return legend(figure, "CPU time per operation: the proxy, and hatched the memcacheds behind it")
@@ -79,7 +82,9 @@ def latency(results):
                 if percent < 100:
                     points[percent] = results.median("latency", UNPIPELINED_50.name, system, metric)
         places = sorted(points)
-        field.plot([nines(percent) for percent in places], [points[p] for p in places], label=title, color=COLOURS[system])
+        field.plot(
+            [nines(percent) for percent in places], [points[p] for p in places], label=title, color=COLOURS[system]
+        )
     field.set_xticks([nines(percent) for percent in shown], [f"{percent:g} %" for percent in shown])
     field.set_yscale("log")
     field.set_ylabel("latency, us")
@@ -93,8 +98,6 @@ def latency(results):
 
 def nines(percent):
     """99 % -> 2, 99.9 % -> 3."""
-    from math import log10
-
     return -log10(1 - percent / 100)
 
 

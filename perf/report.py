@@ -16,9 +16,9 @@ TITLES = {
 
 
 ABOUT = (
-    "Medians over rounds in which the systems took turns; the quartiles of ratios stand in brackets. Absolute figures "
-    "hold for this machine at this time: compare within a row only. Every value that came back was checked to belong "
-    "to the key that was asked for."
+    "Medians over rounds in which the systems took turns; the quartiles stand in brackets. Absolute figures hold for "
+    "this machine at this time: compare within a row only. Every value that came back was checked to belong to the "
+    "key that was asked for."
 )
 
 
@@ -118,7 +118,7 @@ def latency(results):
         "mcproxy and nutcracker can do. A latency counts from when the operation was due, so it includes how late "
         "the load generator sent it, which is the last column."
     )
-    columns = ["", "p50, us", "p99, us", "p50, over direct", "p99, over direct", "sent late, p99, us"]
+    columns = ["", "p50, us", "p99, us", "p50 over direct, us", "p99 over direct, us", "sent late, p99, us"]
     return f"## Latency\n\n{note}\n\n" + table(columns, rows)
 
 
@@ -133,9 +133,10 @@ def scaling(results):
     if not rows:
         return ""
     note = (
-        "Before three backends inside mcproxy, 50 clients for each worker. The load generator and the backends take their part of the same cores, "
-        "so operations per second cannot double here; the last column is what the workers would do with a core each. "
-        "The instructions of one worker and of two (`make perf-instructions`) say it without a clock."
+        "Before three backends inside mcproxy, 50 clients for each worker. The load generator and the backends take "
+        "their part of the same cores, so operations per second cannot double here; the last column is what the "
+        "workers would do with a core each. The instructions of one worker and of two (`make perf-instructions`) say "
+        "it without a clock."
     )
     columns = ["", "workers", "operations per second", "CPU of all workers, us per operation"]
     columns.append("operations per second of the busiest worker's CPU")
@@ -147,7 +148,9 @@ def calls(results):
     rows = []
     for workload in COUNTED:
         names = results.metrics("strace", workload.name, "mcproxy")
-        each = {name[6:]: results.median("strace", workload.name, "mcproxy", name) for name in names if name != "calls"}
+        each = {
+            name[6:]: results.median("strace", workload.name, "mcproxy", name) for name in names if name != "calls"
+        }
         if each:
             text = ", ".join(f"{name} {value:.2f}" for name, value in sorted(each.items(), key=lambda pair: -pair[1]))
             rows.append([workload.title, text])

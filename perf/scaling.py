@@ -29,7 +29,8 @@ class Scaling:
         for number in range(settings.scaling_rounds):
             for workload in WORKLOADS:
                 for workers in turned(WORKERS, number):
-                    label = f"scaling, round {number + 1} of {settings.scaling_rounds}: {workers} workers, {workload.title}"
+                    of = f"round {number + 1} of {settings.scaling_rounds}"
+                    label = f"scaling, {of}: {workers} workers, {workload.title}"
                     seconds = settings.seconds + 2 * BESIDE_SECONDS
                     yield Step(label, seconds, partial(self.measure, workload, workers, number))
 

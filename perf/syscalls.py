@@ -105,7 +105,7 @@ def wait_until_traced(strace, pid):
 
 
 def read_strace(text):
-    """System call -> calls, from a table of strace -c: % time, seconds, usecs/call, calls, errors or nothing, name."""
+    """System call -> calls, from strace -c: % time, seconds, usecs/call, calls, errors or nothing, name."""
     calls = {}
     for line in text.splitlines():
         fields = line.split()
