@@ -134,6 +134,18 @@ impl Outbox {
         }
     }
 
+    /// Takes the room of `used`, whose bytes are not wanted any more, if it has none itself and that is at most
+    /// `bytes_max` bytes; else that goes to `spare`.
+    pub fn reuse(&mut self, used: Outbox, bytes_max: usize, spare: &mut Spare) {
+        match used.pieces {
+            Some(mut pieces) if self.pieces.is_none() && pieces.bytes() <= bytes_max => {
+                pieces.clear();
+                self.pieces = Some(pieces);
+            }
+            pieces => Outbox { pieces }.recycle(spare),
+        }
+    }
+
     /// Empties it and gives its room back.
     #[inline]
     pub fn recycle(self, spare: &mut Spare) {
@@ -185,6 +197,9 @@ pub trait Recycle {
     fn bytes(&self) -> usize;
 }
 
+/// Things of which a pool can keep track without memory of its own being moved.
+const KEPT: usize = 256;
+
 /// What is not in use, kept to save allocations. Bounded in bytes.
 pub struct Pool<T> {
     kept: Vec<Box<T>>,
@@ -198,7 +213,7 @@ pub struct Pool<T> {
 impl<T: Recycle> Pool<T> {
     /// Keeps at most `bytes_max` bytes, in things of at most `each_max` bytes.
     pub fn new(bytes_max: usize, each_max: usize) -> Self {
-        Pool { kept: Vec::new(), bytes: 0, bytes_max, each_max }
+        Pool { kept: Vec::with_capacity(KEPT), bytes: 0, bytes_max, each_max }
     }
 
     /// An empty one.
@@ -296,6 +311,19 @@ mod tests {
         let second = mixed(&mut spare);
         first.append(second, &mut spare);
         assert_eq!(contents(&first, 0), b"abcDEFGhiabcDEFGhi");
+    }
+
+    #[test]
+    fn takes_the_room_of_another_if_it_has_none() {
+        let mut spare = Spare::new(1 << 16, 4096);
+        let mut outbox = Outbox::default();
+        outbox.reuse(mixed(&mut spare), 4096, &mut spare);
+        assert_eq!((outbox.len(), spare.kept.len(), outbox.pieces.is_some()), (0, 0, true));
+        outbox.reuse(mixed(&mut spare), 4096, &mut spare);
+        assert_eq!((outbox.len(), spare.kept.len()), (0, 1));
+        let mut other = Outbox::default();
+        other.reuse(mixed(&mut spare), 10, &mut spare);
+        assert_eq!((other.pieces.is_none(), spare.kept.len()), (true, 1));
     }
 
     #[test]

@@ -123,7 +123,7 @@ pub(crate) fn parse_binary(input: &[u8]) -> usize {
 pub(crate) fn frame_hits(input: &[u8], keys: &[u8]) -> usize {
     let (mut at, mut count) = (0, 0);
     for key in keys.chunks_exact(KEY_BYTES) {
-        let Some(bytes) = reply::hit(&input[at..], key, false) else { break };
+        let Some(bytes) = reply::value_hit(&input[at..], key, false) else { break };
         at += bytes;
         count += 1;
     }

@@ -113,6 +113,7 @@ fn settings() -> Arc<Settings> {
             failure_limit: 3,
             retry_interval: Duration::from_secs(1),
             read_errors: ReadErrors::Error,
+            join_gets: true,
             flush_all_enabled: true,
             limits: Limits::default(),
             process: Process::default(),

@@ -213,7 +213,7 @@ impl Recycle for JoinedGet {
             read: Read::Get { with_cas: false },
             line: Vec::with_capacity(512),
             keys: Vec::with_capacity(16),
-            others: Vec::new(),
+            others: Vec::with_capacity(16),
             places: [0; PLACES],
             answered: 0,
             abandoned: false,

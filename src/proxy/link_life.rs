@@ -12,6 +12,9 @@ use super::backend::Why;
 use super::joined::JoinedGet;
 use super::link::{Expect, Link, LinkProtocol, LinkState, Pending, Queue, Target};
 
+/// Room that a link's outbox keeps between writes, bytes: more than a client's, and one for each link.
+const LINK_ROOM_KEPT: usize = 128 << 10;
+
 impl Proxy {
     /// The link to a backend for `protocol`; opened if there is none.
     ///
@@ -138,7 +141,7 @@ impl Proxy {
             link.queue.outbox.append(behind, &mut self.room.spare);
             return;
         }
-        buffer.recycle(&mut self.room.spare);
+        link.queue.outbox.reuse(buffer, LINK_ROOM_KEPT, &mut self.room.spare);
         if !link.queue.outbox.is_empty() {
             self.touch_link(conn);
         }

@@ -6,10 +6,12 @@ use super::fanout::Fanout;
 use super::joined::JoinedGet;
 use super::replies::Early;
 
-/// Bytes that each pool keeps at most, and the largest single thing in it. Enough for outboxes of as many
-/// connections as one tick brings; little enough to be lost among ten thousand idle ones.
+/// Bytes that each pool keeps at most: enough for outboxes of as many connections as one tick brings, little
+/// enough to be lost among ten thousand idle ones.
 const POOL_BYTES: usize = 1 << 20;
-const EACH_BYTES: usize = 16 << 10;
+
+/// The largest single thing that is kept, bytes: what a client's pipeline of multi-key reads makes of it.
+const EACH_BYTES: usize = 64 << 10;
 
 /// Room for what comes and goes with requests.
 #[derive(Debug)]

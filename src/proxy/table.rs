@@ -35,6 +35,8 @@ impl<T> Table<T> {
         }
         if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
             self.chunks.push(Vec::with_capacity(CHUNK));
+            // All of them may be free at once.
+            self.free.reserve(self.chunks.len() * CHUNK);
         }
         let before = (self.chunks.len() - 1) * CHUNK;
         let last = self.chunks.last_mut().expect("there is one");
