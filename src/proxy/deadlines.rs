@@ -11,10 +11,12 @@ impl Proxy {
     /// Carries out everything that is due now, and finds the next deadline.
     pub(super) fn expire(&mut self) {
         self.wake = Time::NEVER;
-        let links: Vec<(u32, u32)> = self.links.ids().collect();
-        for (index, generation) in links {
+        let mut ids = std::mem::take(&mut self.ids);
+        ids.extend(self.links.ids());
+        for (index, generation) in ids.drain(..) {
             self.expire_link(ConnId::link(index, generation));
         }
+        self.ids = ids;
         for backend in 0..self.backends.len() {
             if let Some(at) = self.probe(backend) {
                 self.wake_at(at);

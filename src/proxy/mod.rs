@@ -94,6 +94,8 @@ pub struct Proxy {
     parked: Vec<FanoutId>,
     actions: VecDeque<Action>,
     room: Room,
+    /// Room for a list of what is looked at for what is overdue. Empty in between.
+    ids: Vec<(u32, u32)>,
     /// Room for what a request puts into a key ring. Empty in between.
     ring: Vec<u8>,
     /// The flushes so far: what was queued since the last one may still be joined.
@@ -131,6 +133,7 @@ impl Proxy {
             parked: Vec::new(),
             actions: VecDeque::new(),
             room: Room::new(),
+            ids: Vec::with_capacity(64),
             ring: Vec::new(),
             tick: 1,
             run: Run::NONE,

@@ -72,8 +72,9 @@ impl Proxy {
     /// Fails the reads whose answers are due. Those of one window are failed by their links; the later
     /// windows of others have requests of their own, with later deadlines.
     pub(super) fn expire_reads(&mut self) {
-        let ids: Vec<(u32, u32)> = self.fanouts.ids().collect();
-        for (index, generation) in ids {
+        let mut ids = std::mem::take(&mut self.ids);
+        ids.extend(self.fanouts.ids());
+        for (index, generation) in ids.drain(..) {
             let Some(Some(fanout)) = self.fanouts.get(index as usize, generation) else { continue };
             let deadline = self.deadline_of(fanout);
             if self.now >= deadline {
@@ -82,6 +83,7 @@ impl Proxy {
                 self.wake_at(deadline);
             }
         }
+        self.ids = ids;
     }
 
     /// When a read is due that is not left to the deadlines of its requests: one held back over several

@@ -293,7 +293,7 @@ impl Early {
 
 impl Recycle for Early {
     fn fresh() -> Self {
-        Early { ring: VecDeque::with_capacity(16), bytes: Vec::with_capacity(2048), ..Early::default() }
+        Early { ring: VecDeque::with_capacity(16), bytes: Vec::with_capacity(4096), ..Early::default() }
     }
 
     fn clear(&mut self) {

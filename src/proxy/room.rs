@@ -11,7 +11,7 @@ use super::replies::Early;
 const POOL_BYTES: usize = 1 << 20;
 
 /// The largest single thing that is kept, bytes: what a client's pipeline of multi-key reads makes of it.
-const EACH_BYTES: usize = 64 << 10;
+const EACH_BYTES: usize = 72 << 10;
 
 /// Room for what comes and goes with requests.
 #[derive(Debug)]
