@@ -87,9 +87,8 @@ impl Proxy {
         let Some(link) = self.link(conn) else { return };
         let (backend, place) = (link.backend, link.queue.joined_before(index));
         let Some(mut joined) = link.queue.joined.remove(place) else { return };
-        let answered = joined.answered();
-        self.counters.timeouts += self.fail_joined(backend, &mut joined, Why::TimedOut);
-        joined.abandon(answered);
+        self.counters.timeouts += self.fail_joined(backend, &joined, Why::TimedOut);
+        joined.abandon();
         if let Some(link) = self.link(conn) {
             link.queue.joined.insert(place, joined);
         }
@@ -111,8 +110,8 @@ impl Proxy {
         let (backend, handed) = (link.backend, link.handed);
         for (pending, key, joined) in link.queue.cut(first, count, handed) {
             match joined {
-                Some(mut joined) => {
-                    self.counters.timeouts += self.fail_joined(backend, &mut joined, Why::TimedOut);
+                Some(joined) => {
+                    self.counters.timeouts += self.fail_joined(backend, &joined, Why::TimedOut);
                     self.room.joined.give(joined);
                 }
                 None => {

@@ -40,12 +40,13 @@ impl Proxy {
     }
 
     /// Answers those whose keys a backend has not answered; gives how many they are.
-    pub(super) fn fail_joined(&mut self, backend: usize, joined: &mut JoinedGet, why: Why) -> u64 {
+    pub(super) fn fail_joined(&mut self, backend: usize, joined: &JoinedGet, why: Why) -> u64 {
         let mut failed = 0;
         let with_cas = joined.read.with_cas();
-        while joined.next_key().is_some() {
-            let mut askers = joined.askers_of_next();
-            joined.advance();
+        let mut from = 0;
+        while let Some(number) = joined.next_missing(from) {
+            from = number + 1;
+            let mut askers = joined.askers_of(number);
             while let Some(asker) = askers.next(joined) {
                 match asker {
                     Asker::Slot(conn, slot) => self.fail_get(backend, conn, slot, with_cas, why),

@@ -21,8 +21,8 @@ pub(super) struct JoinedGet {
     others: Vec<(Asker, u32)>,
     /// Hash -> number of the key plus one; zero is free. Collisions go to the next place.
     places: [u8; PLACES],
-    /// Keys from the first on that have been answered.
-    answered: usize,
+    /// Keys from the first on that cannot come any more: the last of them has.
+    passed: usize,
     /// Everybody has got an error: what comes is for nobody.
     abandoned: bool,
     /// Requests of clients that are in it; one of many keys counts with each of them.
@@ -47,6 +47,8 @@ struct Key {
     /// The next of [`JoinedGet::others`] plus one.
     other: u32,
     place: u8,
+    /// It is there.
+    hit: bool,
 }
 
 /// Who wants to know of a key.
@@ -70,7 +72,10 @@ impl JoinedGet {
     pub(super) fn ask(&mut self, key: &[u8], hash: u32, asker: Asker) -> bool {
         self.askers += 1;
         let (place, asked) = self.look_up(key, hash);
-        if let Some(number) = asked {
+        // The first gat of a key may make the second one miss.
+        if let Some(number) = asked
+            && !self.read.writes()
+        {
             self.ask_too(number, asker);
             return false;
         }
@@ -79,7 +84,7 @@ impl JoinedGet {
         self.line.extend_from_slice(key);
         let end = self.line.len();
         let (start, end) = ((end - key.len()) as u16, end as u16);
-        self.keys.push(Key { start, end, hash, asker, other: 0, place });
+        self.keys.push(Key { start, end, hash, asker, other: 0, place, hit: false });
         self.places[usize::from(place)] = self.keys.len() as u8;
         true
     }
@@ -131,39 +136,47 @@ impl JoinedGet {
         self.askers
     }
 
-    /// Keys that have been answered.
-    pub(super) fn answered(&self) -> usize {
-        self.answered
-    }
-
-    /// Nobody awaits its answer any more, of which only so many keys have come.
-    pub(super) fn abandon(&mut self, answered: usize) {
-        self.answered = answered;
+    /// Nobody awaits its answer any more: all who had none have got an error.
+    pub(super) fn abandon(&mut self) {
         self.abandoned = true;
     }
 
-    /// The next key to be answered.
+    /// The first key that may come next.
     #[inline]
     pub(super) fn next_key(&self) -> Option<&[u8]> {
-        (self.answered < self.keys.len()).then(|| self.key(self.answered))
+        (self.passed < self.keys.len()).then(|| self.key(self.passed))
     }
 
-    /// How many keys stand between the next to be answered and `key`; `None` if it is not asked for any more.
-    pub(super) fn keys_before(&self, key: &[u8]) -> Option<usize> {
-        (self.answered..self.keys.len()).position(|number| self.key(number) == key)
+    /// Goes on to `key`; false if it is not asked for, or not behind those that have come.
+    pub(super) fn pass_to(&mut self, key: &[u8]) -> bool {
+        let found = (self.passed..self.keys.len()).find(|&number| self.key(number) == key);
+        self.passed = found.unwrap_or(self.passed);
+        found.is_some()
     }
 
-    /// Who asks for the next key, one after the other.
+    /// The next key is there: those who ask for it.
     #[inline]
-    pub(super) fn askers_of_next(&self) -> Askers {
-        let key = &self.keys[self.answered];
+    pub(super) fn hit(&mut self) -> Askers {
+        let number = self.passed;
+        self.passed += 1;
+        self.keys[number].hit = true;
+        self.askers_of(number)
+    }
+
+    /// The first key, its number `from` or above, that has not come.
+    #[inline]
+    pub(super) fn next_missing(&self, from: usize) -> Option<usize> {
+        if self.values == self.keys.len() {
+            return None;
+        }
+        (from..self.keys.len()).find(|&number| !self.keys[number].hit)
+    }
+
+    /// Who asks for a key, one after the other.
+    #[inline]
+    pub(super) fn askers_of(&self, number: usize) -> Askers {
+        let key = &self.keys[number];
         Askers { asker: (!self.abandoned).then_some(key.asker), other: key.other }
-    }
-
-    /// The next key has been answered.
-    #[inline]
-    pub(super) fn advance(&mut self) {
-        self.answered += 1;
     }
 
     /// A value has come, with so many bytes of its frame.
@@ -215,7 +228,7 @@ impl Recycle for JoinedGet {
             keys: Vec::with_capacity(16),
             others: Vec::with_capacity(16),
             places: [0; PLACES],
-            answered: 0,
+            passed: 0,
             abandoned: false,
             askers: 0,
             value_bytes: 0,
@@ -230,7 +243,7 @@ impl Recycle for JoinedGet {
         self.line.clear();
         self.keys.clear();
         self.others.clear();
-        (self.answered, self.askers, self.value_bytes, self.values) = (0, 0, 0, 0);
+        (self.passed, self.askers, self.value_bytes, self.values) = (0, 0, 0, 0);
         self.abandoned = false;
     }
 
@@ -247,8 +260,7 @@ mod tests {
         Asker::Slot(ConnId::client(7, 0), number)
     }
 
-    fn askers(joined: &JoinedGet) -> Vec<Asker> {
-        let mut askers = joined.askers_of_next();
+    fn all(mut askers: Askers, joined: &JoinedGet) -> Vec<Asker> {
         std::iter::from_fn(|| askers.next(joined)).collect()
     }
 
@@ -266,18 +278,32 @@ mod tests {
             }
             assert_eq!(joined.line(), b"gets one two six");
             assert_eq!((joined.len(), joined.askers()), (3, 6));
-            assert_eq!((joined.keys_before(b"six"), joined.keys_before(b"x")), (Some(2), None));
-            assert_eq!((joined.next_key(), askers(&joined)), (Some(&b"one"[..]), vec![slot(0)]));
-            joined.advance();
-            assert_eq!((joined.next_key(), joined.keys_before(b"one")), (Some(&b"two"[..]), None));
-            assert_eq!(askers(&joined), [slot(1), slot(5), slot(4), slot(3)]);
-            joined.abandon(1);
-            assert_eq!((joined.next_key(), askers(&joined)), (Some(&b"two"[..]), vec![]));
-            joined.advance();
-            joined.advance();
+            assert_eq!(joined.next_key(), Some(&b"one"[..]));
+            assert!(!joined.pass_to(b"x") && joined.pass_to(b"two"));
+            let askers = joined.hit();
+            assert_eq!(all(askers, &joined), [slot(1), slot(5), slot(4), slot(3)]);
+            assert_eq!(joined.next_key(), Some(&b"six"[..]));
+            assert!(!joined.pass_to(b"one"));
+            assert_eq!((joined.next_missing(0), joined.next_missing(1)), (Some(0), Some(2)));
+            assert_eq!(all(joined.askers_of(0), &joined), [slot(0)]);
+            joined.abandon();
+            assert_eq!(all(joined.hit(), &joined), []);
             assert_eq!(joined.next_key(), None);
             joined.clear();
         }
+    }
+
+    /// The first of them may make the key expire at once.
+    #[test]
+    fn a_gat_asks_for_a_key_as_often_as_it_is_named() {
+        let mut joined = JoinedGet::fresh();
+        joined.begin(Read::Gat { with_cas: false, exptime: -1 });
+        assert!(joined.ask(b"k", 5, slot(0)) && joined.ask(b"k", 5, slot(1)));
+        assert_eq!(joined.line(), b"gat -1 k k");
+        assert_eq!(all(joined.hit(), &joined), [slot(0)]);
+        assert_eq!((joined.next_key(), joined.next_missing(0)), (Some(&b"k"[..]), Some(1)));
+        joined.clear();
+        assert!(joined.places.iter().all(|&place| place == 0));
     }
 
     #[test]

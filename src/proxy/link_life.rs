@@ -243,8 +243,8 @@ impl Proxy {
     fn fail_all(&mut self, backend: usize, failed: Vec<FailedRequest>) {
         for FailedRequest { pending, key, joined, why } in failed {
             match joined {
-                Some(mut joined) => {
-                    self.fail_joined(backend, &mut joined, why);
+                Some(joined) => {
+                    self.fail_joined(backend, &joined, why);
                     self.room.joined.give(joined);
                 }
                 None => self.fail(backend, pending.target, pending.expect, &key, why),

@@ -198,15 +198,14 @@ impl Proxy {
     }
 
     fn send_alone(&mut self, fanout: &mut Fanout, backend: usize, request: Box<JoinedGet>) {
-        let Err((mut request, why)) = self.queue_joined(backend, request) else { return };
-        while request.next_key().is_some() {
-            let mut askers = request.askers_of_next();
+        let Err((request, why)) = self.queue_joined(backend, request) else { return };
+        for number in 0..request.len() {
+            let mut askers = request.askers_of(number);
             while let Some(asker) = askers.next(&request) {
                 if let Asker::Part(_, key) = asker {
                     self.fail_key(fanout, key as usize, why);
                 }
             }
-            request.advance();
         }
         self.room.joined.give(request);
     }

@@ -175,19 +175,19 @@ impl Proxy {
             };
             let total = match frame {
                 Frame::Value { total, with_cas: cas, .. } => {
-                    let misses = joined.keys_before(reply::value_key(rest)).filter(|_| cas == with_cas);
-                    let Some(misses) = misses else { break Reply::Broken };
-                    self.give_misses(&mut joined, misses);
+                    if cas != with_cas || !joined.pass_to(reply::value_key(rest)) {
+                        break Reply::Broken;
+                    }
                     self.give_hit(&mut joined, &rest[..total], backing);
                     at += total;
                     continue;
                 }
                 Frame::End { total } => {
-                    self.give_misses(&mut joined, usize::MAX);
+                    self.give_misses(&joined);
                     total
                 }
                 Frame::Line { total } => {
-                    self.give_error(&mut joined, &rest[..total]);
+                    self.give_error(&joined, &rest[..total]);
                     total
                 }
                 Frame::Partial { total } if at == 0 => break Reply::Partial(total),
@@ -208,9 +208,8 @@ impl Proxy {
     /// The next key is there.
     #[inline]
     fn give_hit(&mut self, joined: &mut JoinedGet, frame: &[u8], backing: Option<&Bytes>) {
-        let mut askers = joined.askers_of_next();
+        let mut askers = joined.hit();
         joined.count_value(frame.len());
-        joined.advance();
         while let Some(asker) = askers.next(joined) {
             match asker {
                 Asker::Slot(client, slot) => {
@@ -228,15 +227,12 @@ impl Proxy {
         }
     }
 
-    /// The next keys, so many at most, are not there.
+    /// What has not come is not there.
     #[inline]
-    fn give_misses(&mut self, joined: &mut JoinedGet, count: usize) {
-        for _ in 0..count {
-            if joined.next_key().is_none() {
-                return;
-            }
-            let mut askers = joined.askers_of_next();
-            joined.advance();
+    fn give_misses(&mut self, joined: &JoinedGet) {
+        let mut from = 0;
+        while let Some(number) = joined.next_missing(from) {
+            let mut askers = joined.askers_of(number);
             while let Some(asker) = askers.next(joined) {
                 match asker {
                     Asker::Slot(client, slot) => {
@@ -246,20 +242,22 @@ impl Proxy {
                     Asker::Part(fanout, key) => self.part_missed(fanout, key),
                 }
             }
+            from = number + 1;
         }
     }
 
-    /// An error stands in place of the keys that are not answered: everybody gets it as their own.
-    fn give_error(&mut self, joined: &mut JoinedGet, line: &[u8]) {
-        while joined.next_key().is_some() {
-            let mut askers = joined.askers_of_next();
-            joined.advance();
+    /// An error stands in place of what has not come: everybody gets it as their own.
+    fn give_error(&mut self, joined: &JoinedGet, line: &[u8]) {
+        let mut from = 0;
+        while let Some(number) = joined.next_missing(from) {
+            let mut askers = joined.askers_of(number);
             while let Some(asker) = askers.next(joined) {
                 match asker {
                     Asker::Slot(client, slot) => self.answer(client, slot, Answer::copied(line)),
                     Asker::Part(fanout, key) => self.part_refused(fanout, key, line),
                 }
             }
+            from = number + 1;
         }
     }
 

@@ -128,8 +128,8 @@ impl Proxy {
         let mut request = self.room.joined.take();
         request.begin(Read::Get { with_cas });
         request.ask(key, place.hash, asker);
-        if let Err((mut request, why)) = self.queue_joined(place.server, request) {
-            self.fail_joined(place.server, &mut request, why);
+        if let Err((request, why)) = self.queue_joined(place.server, request) {
+            self.fail_joined(place.server, &request, why);
             self.room.joined.give(request);
         }
     }
