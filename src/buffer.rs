@@ -134,8 +134,8 @@ impl Outbox {
         }
     }
 
-    /// Takes the room of `used`, whose bytes are not wanted any more, if it has none itself and that is at most
-    /// `bytes_max` bytes; else that goes to `spare`.
+    /// Takes the room of `used`, whose bytes are not wanted any more, if it has none itself and that is at
+    /// most `bytes_max` bytes; else that goes to `spare`.
     pub fn reuse(&mut self, used: Outbox, bytes_max: usize, spare: &mut Spare) {
         match used.pieces {
             Some(mut pieces) if self.pieces.is_none() && pieces.bytes() <= bytes_max => {

@@ -171,8 +171,8 @@ fn a_backend_that_dies_amid_a_reply_is_named() {
     let partials: [(&[u8], &[u8]); 7] = [
         (b"get a\r\n", b""),
         (b"get a\r\n", b"VALUE a 0 5\r\nab"),
-        (b"get a\r\n", b"VALUE a 0 5\r\nabcde\r\n"),
-        (b"get a\r\n", b"VALUE a 0 5\r\nabcde\r\nEND\r"),
+        (b"get a b\r\n", b"VALUE a 0 5\r\nabcde\r\n"),
+        (b"get a b\r\n", b"VALUE a 0 5\r\nabcde\r\nEND\r"),
         (b"mg a v\r\n", b"VA 5\r\nabcde\r"),
         (b"incr a 1\r\n", b"12"),
         (b"set a 0 0 1\r\nx\r\n", b"STORED"),
@@ -184,6 +184,15 @@ fn a_backend_that_dies_amid_a_reply_is_named() {
             client.expect_line(BLAME).map(|_| ())
         });
     }
+}
+
+#[test]
+fn a_value_that_came_whole_before_its_backend_died_is_passed_on() {
+    check("dies before the end", |rig| {
+        let client = rig.client();
+        ask(rig, &client, b"get a\r\n", b"VALUE a 0 5\r\nabcde\r\n")?.close();
+        client.expect(b"VALUE a 0 5\r\nabcde\r\nEND\r\n")
+    });
 }
 
 #[test]

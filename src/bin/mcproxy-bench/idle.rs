@@ -21,8 +21,9 @@ use crate::wire::{Reading, Step, Wire};
 /// Connections that fetch their value at the same time, if it is small.
 const AT_ONCE: u64 = 64;
 
-/// Bytes of values that are fetched at the same time. What a crowd's large answers leave behind in the target's
-/// pools depends on the size of the crowd and not on the number of connections; here the latter is asked for.
+/// Bytes of values that are fetched at the same time. What a crowd's large answers leave behind in the
+/// target's pools depends on the size of the crowd and not on the number of connections; here the latter is
+/// asked for.
 const AT_ONCE_BYTES: u64 = 256 << 10;
 
 /// Between the last answer and the first look at memory, for the target to settle.

@@ -1,8 +1,9 @@
 //! What /proc says of the processes that are watched: CPU time, context switches, private memory (proc(5)).
 //!
-//! /proc/PID/stat counts CPU time in ticks of 10 ms, which is several percent of a process that was busy for a
-//! fifth of a second. The scheduler's own account, /proc/PID/task/TID/schedstat, is in nanoseconds, so the sum
-//! comes from there where the kernel has it, and the ticks only say how it divides into user and system time.
+//! /proc/PID/stat counts CPU time in ticks of 10 ms, which is several percent of a process that was busy
+//! for a fifth of a second. The scheduler's own account, /proc/PID/task/TID/schedstat, is in nanoseconds,
+//! so the sum comes from there where the kernel has it, and the ticks only say how it divides into user and
+//! system time.
 
 use std::fs;
 
@@ -23,7 +24,8 @@ pub(crate) struct Watched {
 /// What a process has used since it started; subtract two of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usage {
-    /// CPU time of the threads that live, by the scheduler's account, nanoseconds; 0 if this kernel keeps none.
+    /// CPU time of the threads that live, by the scheduler's account, nanoseconds; 0 if this kernel keeps
+    /// none.
     scheduled: u64,
     /// CPU time in the program, ticks.
     user: u64,
@@ -111,8 +113,8 @@ impl Usage {
         }
     }
 
-    /// CPU time, seconds. Of a thread that ended in between, the scheduler's account is gone and the ticks are
-    /// not: the ticks count when they say clearly more.
+    /// CPU time, seconds. Of a thread that ended in between, the scheduler's account is gone and the ticks
+    /// are not: the ticks count when they say clearly more.
     pub(crate) fn cpu(&self) -> f64 {
         let ticks = (self.user + self.system) as f64 / TICKS;
         let scheduled = self.scheduled as f64 / 1e9;
