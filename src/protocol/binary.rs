@@ -1,8 +1,7 @@
 //! Requests of the binary protocol (memcached's doc/protocol-binary.txt, and 1.6.18's proto_bin.c for what it
 //! does with wrong ones).
 
-use std::hint::cold_path;
-
+use super::plain::{usual, usual_if};
 use crate::limits::{KEY_MAX, LINE_MAX};
 
 /// Bytes of a header.
@@ -140,21 +139,12 @@ pub fn plain(input: &[u8], value_max: usize) -> Option<(Request<'_>, usize)> {
     let shape = SHAPES.get(usize::from(opcode))?;
     // The data type and the reserved bytes are compared with the zeros above the length of the extras.
     let extras = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
-    if magic != REQUEST_MAGIC || extras != u32::from(shape.extras) {
-        cold_path();
-        return None;
-    }
-    let body = rest.get(..body as usize)?;
-    let (extras, named) = body.split_at_checked(usize::from(shape.extras))?;
-    let (key, value) = named.split_at_checked(usize::from(key))?;
-    if !(1..=KEY_MAX).contains(&key.len()) {
-        cold_path();
-        return None;
-    }
-    if !value.is_empty() && !(shape.value && value.len() <= value_max) {
-        cold_path();
-        return None;
-    }
+    usual_if(magic == REQUEST_MAGIC && extras == u32::from(shape.extras))?;
+    let body = usual(rest.get(..body as usize))?;
+    let (extras, named) = usual(body.split_at_checked(usize::from(shape.extras)))?;
+    let (key, value) = usual(named.split_at_checked(usize::from(key)))?;
+    usual_if((1..=KEY_MAX).contains(&key.len()))?;
+    usual_if(value.is_empty() || (shape.value && value.len() <= value_max))?;
     Some((Request { opcode, opaque, cas, extras, key, value }, HEADER_BYTES + body.len()))
 }
 

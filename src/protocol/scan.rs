@@ -50,6 +50,13 @@ pub fn space(text: &[u8]) -> usize {
     }
 }
 
+/// Index of the first byte of `text` that is at most a CR: where a line of ordinary bytes ends. Its length if
+/// there is none.
+#[inline]
+pub fn line_text(text: &[u8]) -> usize {
+    first_up_to::<b'\r'>(text)
+}
+
 /// The two are the same bytes. Cheaper than a call for what is as long as a key.
 #[inline]
 pub fn same(one: &[u8], other: &[u8]) -> bool {
@@ -215,6 +222,10 @@ mod tests {
         (from..input.len()).find(|&index| input[index] <= b' ').unwrap_or(input.len())
     }
 
+    fn slow_line_text(text: &[u8]) -> usize {
+        text.iter().position(|&byte| byte <= b'\r').unwrap_or(text.len())
+    }
+
     fn slow_space(text: &[u8]) -> usize {
         (0..text.len()).find(|&index| text[index] == b' ').unwrap_or(text.len())
     }
@@ -232,6 +243,7 @@ mod tests {
                             input[first] = one;
                             input[second] = two;
                             assert_eq!(space(&input), slow_space(&input), "{input:?}");
+                            assert_eq!(line_text(&input), slow_line_text(&input), "{input:?}");
                             for from in [0, first, second, length] {
                                 assert_eq!(
                                     line_end(&input, from),
