@@ -14,15 +14,26 @@ pub struct LineEnd {
 /// nothing of a NUL before `from`.
 #[inline]
 pub fn line_end(input: &[u8], from: usize) -> Option<LineEnd> {
+    let at = from + first_up_to::<b'\n'>(input.get(from..)?);
+    match input.get(at)? {
+        b'\n' => Some(LineEnd { lf: at, nul: false }),
+        _ => line_end_behind(input, at),
+    }
+}
+
+/// The same, from a byte on that is below the LF: each such byte stops the search, so that one comparison does
+/// for the NUL too.
+#[cold]
+#[inline(never)]
+fn line_end_behind(input: &[u8], from: usize) -> Option<LineEnd> {
     let (mut at, mut nul) = (from, false);
     loop {
-        // A text line has few bytes below the LF. Each stops the search: so one comparison does for both.
-        at += first_up_to::<b'\n'>(input.get(at..)?);
         match input.get(at)? {
             b'\n' => return Some(LineEnd { lf: at, nul }),
             &byte => nul |= byte == 0,
         }
         at += 1;
+        at += first_up_to::<b'\n'>(&input[at..]);
     }
 }
 
@@ -39,8 +50,18 @@ pub fn word_end(input: &[u8], from: usize) -> usize {
 /// Index of the first space of `text`; its length if there is none.
 #[inline]
 pub fn space(text: &[u8]) -> usize {
-    let mut at = 0;
-    // Bytes below the space are rare in words, and belong to them.
+    let at = first_up_to::<b' '>(text);
+    match text.get(at) {
+        None | Some(b' ') => at,
+        Some(_) => space_behind(text, at + 1),
+    }
+}
+
+/// The same from `from` on. Bytes below the space are rare in words, and belong to them.
+#[cold]
+#[inline(never)]
+fn space_behind(text: &[u8], from: usize) -> usize {
+    let mut at = from;
     loop {
         at += first_up_to::<b' '>(&text[at..]);
         match text.get(at) {
