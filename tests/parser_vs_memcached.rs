@@ -3,9 +3,10 @@
 //!
 //! Each test starts a memcached of its own on a loopback port; where there is none to start, it fails.
 
+use mcproxy::protocol::meta::MetaVerb;
 use mcproxy::protocol::naive::Outcome;
-use mcproxy::protocol::text::ParserLimits;
-use mcproxy::protocol::{base64, binary, number, text};
+use mcproxy::protocol::text::{ParserLimits, Request, Step};
+use mcproxy::protocol::{base64, binary, compose, number, text};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -335,6 +336,68 @@ fn mutated_requests() {
         // The first byte decides the protocol.
         stream.splice(..0, *b" ");
         stream
+    });
+}
+
+/// Requests that are read the short way, and what lies next to them.
+#[test]
+fn plain_requests() {
+    judge_all(TEXT, 0..4000, |random| {
+        let mut stream = b"version\r\n".to_vec();
+        for _ in 0..3 {
+            let mut request = generate::plain_request(random);
+            if random.once_in(3) {
+                generate::mutate(random, &mut request);
+            }
+            stream.extend(request);
+        }
+        stream
+    });
+}
+
+/// What a backend would be sent for the requests of `stream`: copied or composed, and never silent.
+fn sent(stream: &[u8]) -> Vec<u8> {
+    let (mut out, mut rest) = (Vec::new(), stream);
+    loop {
+        let before = out.len();
+        let bytes = match text::parse(rest, 0, &LIMITS) {
+            Step::Request(Request::Store(store), bytes) => {
+                compose::store(&mut out, &store, &rest[..bytes]);
+                bytes
+            }
+            Step::Request(Request::Meta(meta), bytes) if meta.verb != MetaVerb::Noop => {
+                compose::meta(&mut out, &meta, &rest[..bytes]);
+                bytes
+            }
+            Step::Request(_, bytes) => bytes,
+            Step::Refused(refusal) => {
+                (refusal.consumed as u64 + refusal.swallow).min(rest.len() as u64) as usize
+            }
+            Step::Partial(_) => return out,
+        };
+        let silent = match text::parse(&out[before..], 0, &LIMITS) {
+            Step::Request(Request::Store(store), _) => store.noreply,
+            Step::Request(Request::Meta(meta), _) => meta.quiet,
+            _ => out.len() > before,
+        };
+        assert!(!silent, "\"{}\" for \"{}\"", out[before..].escape_ascii(), rest.escape_ascii());
+        rest = &rest[bytes..];
+    }
+}
+
+/// memcached answers each of them once, whether it was copied or composed.
+#[test]
+fn what_is_sent_is_answered_once() {
+    judge_all(TEXT, 0..4000, |random| {
+        let mut stream = Vec::new();
+        for _ in 0..3 {
+            let mut request = generate::plain_request(random);
+            if random.once_in(3) {
+                generate::mutate(random, &mut request);
+            }
+            stream.extend(request);
+        }
+        sent(&stream)
     });
 }
 

@@ -211,8 +211,25 @@ pub fn meta_echo(out: &mut Vec<u8>, meta: &Meta<'_>) {
     }
 }
 
+/// A binary request with another opcode and opaque. `frame` is what it was read from: what stands behind its
+/// header is copied.
+#[inline]
+pub fn binary(out: &mut Vec<u8>, request: &Request<'_>, frame: &[u8], opcode: u8, opaque: u32) {
+    out.reserve(frame.len());
+    out.extend_from_slice(&binary_header(request, opcode, opaque));
+    out.extend_from_slice(&frame[HEADER_BYTES..]);
+}
+
 /// Header, extras and key of a binary request with another opcode and opaque; its value follows.
 pub fn binary_head(out: &mut Vec<u8>, request: &Request<'_>, opcode: u8, opaque: u32) {
+    out.reserve(HEADER_BYTES + request.extras.len() + request.key.len());
+    out.extend_from_slice(&binary_header(request, opcode, opaque));
+    out.extend_from_slice(request.extras);
+    out.extend_from_slice(request.key);
+}
+
+#[inline]
+fn binary_header(request: &Request<'_>, opcode: u8, opaque: u32) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
     header[0] = REQUEST_MAGIC;
     header[1] = opcode;
@@ -222,10 +239,7 @@ pub fn binary_head(out: &mut Vec<u8>, request: &Request<'_>, opcode: u8, opaque:
     header[8..12].copy_from_slice(&(body as u32).to_be_bytes());
     header[12..16].copy_from_slice(&opaque.to_be_bytes());
     header[16..24].copy_from_slice(&request.cas.to_be_bytes());
-    out.reserve(HEADER_BYTES + request.extras.len() + request.key.len());
-    out.extend_from_slice(&header);
-    out.extend_from_slice(request.extras);
-    out.extend_from_slice(request.key);
+    header
 }
 
 #[cfg(test)]

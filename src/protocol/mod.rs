@@ -16,6 +16,7 @@ pub mod naive;
 pub mod number;
 mod plain;
 mod plain_meta;
+mod plain_reply;
 pub mod reply;
 pub mod scan;
 pub mod text;

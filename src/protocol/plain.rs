@@ -29,10 +29,11 @@ pub fn plain_get(input: &[u8], get_line_max: usize) -> Option<PlainGet<'_>> {
         GETS => (true, rest.strip_prefix(b" ")?),
         _ => return None,
     };
-    let (key, end) = rest.split_at_checked(scan::word_end(rest, 0))?;
-    let total = input.len() - end.len() + b"\r\n".len();
-    let plain = end.starts_with(b"\r\n") && (1..=KEY_MAX).contains(&key.len()) && total <= get_line_max;
-    plain.then_some(PlainGet { with_cas, key, total })
+    let (key, end) = usual(rest.split_at_checked(scan::word_end(rest, 0)))?;
+    let total = input.len() - behind_line_end(end)?.len();
+    usual_if((1..=KEY_MAX).contains(&key.len()))?;
+    usual_if(total <= get_line_max)?;
+    Some(PlainGet { with_cas, key, total })
 }
 
 /// A storage command with its value, and the bytes it had. `None` where a closer look is needed, and where
@@ -46,8 +47,8 @@ pub fn plain_store(input: &[u8], value_max: usize) -> Option<(Store<'_>, usize)>
 /// The value at the start of `behind`, which is the end of `input`, and the bytes of the frame that it ends.
 #[inline]
 pub(super) fn whole_value<'a>(input: &[u8], behind: &'a [u8], length: usize) -> Option<(&'a [u8], usize)> {
-    let (value, end) = behind.split_at_checked(length)?;
-    let behind = end.strip_prefix(b"\r\n")?;
+    let (value, end) = usual(behind.split_at_checked(length))?;
+    let behind = behind_line_end(end)?;
     Some((value, input.len() - behind.len()))
 }
 
@@ -74,20 +75,19 @@ impl<'a> StoreLine<'a> {
             SET => (StoreVerb::Set, rest),
             _ => other_verb(*start, rest)?,
         };
-        let (key, rest) = rest.split_at_checked(scan::word_end(rest, 0))?;
-        if !(1..=KEY_MAX).contains(&key.len()) {
-            return None;
-        }
+        let (key, rest) = usual(rest.split_at_checked(scan::word_end(rest, 0)))?;
+        usual_if((1..=KEY_MAX).contains(&key.len()))?;
         let (flags, rest) = number::<{ u32::MAX as u64 }>(rest)?;
         let (exptime, rest) = number::<{ i32::MAX as u64 }>(rest)?;
         let (length, rest) = number::<{ i32::MAX as u64 - 2 }>(rest)?;
         let (cas, rest) = if verb == StoreVerb::Cas { number::<{ u64::MAX }>(rest)? } else { (0, rest) };
-        let (noreply, behind) = match rest.strip_prefix(b"\r\n") {
+        let (noreply, behind) = match behind_line_end(rest) {
             Some(behind) => (false, behind),
             None => (true, rest.strip_prefix(b" noreply\r\n")?),
         };
         let (flags, exptime, length) = (flags as u32, exptime as i32, length as usize);
-        (length <= value_max).then_some(StoreLine { verb, key, flags, exptime, cas, noreply, length, behind })
+        usual_if(length <= value_max)?;
+        Some(StoreLine { verb, key, flags, exptime, cas, noreply, length, behind })
     }
 
     /// The command, with its value.
@@ -119,10 +119,8 @@ fn other_verb(start: [u8; 4], rest: &[u8]) -> Option<(StoreVerb, &[u8])> {
 /// is the caller's to judge.
 #[inline]
 pub(super) fn number<const MAX: u64>(text: &[u8]) -> Option<(u64, &[u8])> {
-    let Some([b' ', digits @ ..]) = text.first_chunk::<5>() else {
-        cold_path();
-        return None;
-    };
+    let [space, digits @ ..] = usual(text.first_chunk::<5>())?;
+    usual_if(*space == b' ')?;
     if digits[0] == b'0' {
         // A digit behind it is found by the caller, who expects a separator.
         return Some((0, &text[2..]));
@@ -140,4 +138,27 @@ fn long_number(text: &[u8], max: u64) -> Option<(u64, &[u8])> {
     let (digits, rest) = text.split_at(length);
     let number = number::digits(digits)?;
     (number <= max).then_some((number, rest))
+}
+
+/// What follows the CR LF at the start of `text`.
+#[inline(always)]
+pub(super) fn behind_line_end(text: &[u8]) -> Option<&[u8]> {
+    let (start, behind) = usual(text.split_first_chunk::<2>())?;
+    usual_if(start == b"\r\n")?;
+    Some(behind)
+}
+
+/// Says that `None` is rare: else the compiler works out several conditions before it jumps once.
+#[inline(always)]
+pub(super) fn usual<T>(found: Option<T>) -> Option<T> {
+    if found.is_none() {
+        cold_path();
+    }
+    found
+}
+
+/// The same for a condition.
+#[inline(always)]
+pub(super) fn usual_if(holds: bool) -> Option<()> {
+    usual(holds.then_some(()))
 }

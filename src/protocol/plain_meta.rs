@@ -3,7 +3,7 @@
 use std::hint::cold_path;
 
 use super::meta::{Meta, MetaVerb};
-use super::plain::{number, whole_value};
+use super::plain::{behind_line_end, number, usual, usual_if, whole_value};
 use super::scan;
 use crate::limits::{BACKEND_LINE_MAX, KEY_MAX};
 
@@ -11,13 +11,31 @@ use crate::limits::{BACKEND_LINE_MAX, KEY_MAX};
 /// value is not whole.
 #[inline]
 pub fn plain_meta(input: &[u8], value_max: usize) -> Option<(Meta<'_>, usize)> {
-    let line = MetaLine::read(input, value_max)?;
+    let Some(line) = MetaLine::read(input, value_max) else { return plain_noop(input) };
     match line.length {
         None => Some((line.meta(b""), input.len() - line.behind.len())),
         Some(length) => {
             whole_value(input, line.behind, length).map(|(value, total)| (line.meta(value), total))
         }
     }
+}
+
+/// `mn`, which ends a run of quiet commands.
+pub(super) fn plain_noop(input: &[u8]) -> Option<(Meta<'_>, usize)> {
+    const NOOP: &[u8] = b"mn\r\n";
+    let meta = Meta {
+        verb: MetaVerb::Noop,
+        key: b"",
+        flags: b"",
+        value: b"",
+        base64: false,
+        quiet: false,
+        returns_cas: false,
+        compares_cas: false,
+        modifies: false,
+        canonical: false,
+    };
+    input.starts_with(NOOP).then_some((meta, NOOP.len()))
 }
 
 /// The line of a plain meta command.
@@ -36,43 +54,28 @@ impl<'a> MetaLine<'a> {
     /// Reads the line at the start of `input`. A part of its callers: what it finds is not put together.
     #[inline(always)]
     pub(super) fn read(input: &'a [u8], value_max: usize) -> Option<MetaLine<'a>> {
-        let [b'm', letter @ (b'g' | b's' | b'd' | b'a'), b' ', rest @ ..] = input else {
-            return MetaLine::noop(input);
-        };
-        let (key, rest) = rest.split_at_checked(scan::word_end(rest, 0))?;
-        if !(1..=KEY_MAX).contains(&key.len()) {
-            cold_path();
-            return None;
+        let ([first, letter, space], rest) = usual(input.split_first_chunk())?;
+        usual_if(*first == b'm' && *space == b' ')?;
+        let verb = if *letter == b'g' { MetaVerb::Get } else { other_verb(*letter)? };
+        let (key, rest) = usual(rest.split_at_checked(scan::word_end(rest, 0)))?;
+        usual_if((1..=KEY_MAX).contains(&key.len()))?;
+        if verb != MetaVerb::Set {
+            return MetaLine::with_flags(verb, key, None, rest);
         }
-        if *letter == b's' {
-            let (length, rest) = number::<{ i32::MAX as u64 - 2 }>(rest)?;
-            let line = MetaLine::with_flags(MetaVerb::Set, key, Some(length as usize), rest)?;
-            return (length <= value_max as u64).then_some(line);
-        }
-        let verb = match letter {
-            b'd' => MetaVerb::Delete,
-            b'a' => MetaVerb::Arithmetic,
-            _ => MetaVerb::Get,
-        };
-        MetaLine::with_flags(verb, key, None, rest)
-    }
-
-    /// `mn`, which ends a run of quiet commands.
-    #[inline]
-    fn noop(input: &'a [u8]) -> Option<Self> {
-        let behind = input.strip_prefix(b"mn\r\n")?;
-        Some(MetaLine { verb: MetaVerb::Noop, key: b"", flags: b"", unseen: u32::MAX, length: None, behind })
+        let (length, rest) = number::<{ i32::MAX as u64 - 2 }>(rest)?;
+        usual_if(length <= value_max as u64)?;
+        MetaLine::with_flags(verb, key, Some(length as usize), rest)
     }
 
     /// With the flags at the start of `text`.
     #[inline(always)]
     fn with_flags(verb: MetaVerb, key: &'a [u8], length: Option<usize>, text: &'a [u8]) -> Option<Self> {
         let (mut unseen, mut end) = lone_flags(text);
-        let behind = match end.strip_prefix(b"\r\n") {
+        let behind = match behind_line_end(end) {
             Some(behind) => behind,
             None => {
                 (unseen, end) = other_flags(verb, text)?;
-                end.strip_prefix(b"\r\n")?
+                behind_line_end(end)?
             }
         };
         let flags = &text[..text.len() - end.len()];
@@ -98,8 +101,19 @@ impl<'a> MetaLine<'a> {
             returns_cas: unseen & bit(b'c') == 0,
             compares_cas: unseen & bit(b'C') == 0,
             modifies: verb == MetaVerb::Get && !unseen & (bit(b'N') | bit(b'T') | bit(b'R')) != 0,
-            canonical: verb != MetaVerb::Noop,
+            canonical: true,
         }
+    }
+}
+
+/// The commands but `mg`.
+#[inline]
+fn other_verb(letter: u8) -> Option<MetaVerb> {
+    match letter {
+        b's' => Some(MetaVerb::Set),
+        b'd' => Some(MetaVerb::Delete),
+        b'a' => Some(MetaVerb::Arithmetic),
+        _ => None,
     }
 }
 

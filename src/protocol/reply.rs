@@ -2,10 +2,10 @@
 //! Every function looks at the start of `input` and says [`Frame::Broken`] when the bytes cannot be such an
 //! answer: then nothing on that link can be trusted any more.
 
-use std::hint::cold_path;
-
 use super::binary::{HEADER_BYTES, RESPONSE_MAGIC};
-use super::number::{self, digits};
+use super::number::digits;
+pub use super::plain_reply::value_hit;
+use super::plain_reply::{plain_line, plain_meta, plain_value};
 use super::scan;
 
 /// A frame at the start of the input, or why there is none yet.
@@ -51,6 +51,9 @@ pub struct ReplyLimits {
 /// A single line: what answers everything but reads.
 #[inline]
 pub fn line(input: &[u8], limits: ReplyLimits) -> Frame {
+    if let Some(total) = plain_line(input) {
+        return Frame::Line { total };
+    }
     match line_end(input, limits) {
         Ok(total) => Frame::Line { total },
         Err(frame) => frame,
@@ -60,6 +63,15 @@ pub fn line(input: &[u8], limits: ReplyLimits) -> Frame {
 /// The next part of the answer to a get or gat: a value, the end, or an error line in place of them.
 #[inline]
 pub fn values(input: &[u8], limits: ReplyLimits) -> Frame {
+    match plain_value(input, limits) {
+        Some(frame) => frame,
+        None => any_values(input, limits),
+    }
+}
+
+/// As [`values`], whatever the answer looks like.
+#[inline(never)]
+pub(super) fn any_values(input: &[u8], limits: ReplyLimits) -> Frame {
     let end = match line_end(input, limits) {
         Ok(end) => end,
         Err(frame) => return frame,
@@ -86,112 +98,21 @@ pub fn value_key(frame: &[u8]) -> &[u8] {
     &rest[..scan::space(rest)]
 }
 
-/// The bytes of a whole `VALUE` of `key` at the start of `input`, from its line to the CR LF behind its data,
-/// if it has its usual form. `None` leaves it to [`values`]. One pass without searching: what is expected
-/// stands at its place.
-#[inline]
-pub fn value_hit(input: &[u8], key: &[u8], with_cas: bool) -> Option<usize> {
-    let (start, rest) = usual(input.split_first_chunk::<6>())?;
-    let [v, a, l, u, end @ ..] = *start;
-    // Two comparisons, not one of six bytes put together.
-    usual_if(u32::from_le_bytes([v, a, l, u]) == u32::from_le_bytes(*b"VALU"))?;
-    usual_if(end == *b"E ")?;
-    let (named, numbers) = usual(rest.split_at_checked(key.len()))?;
-    usual_if(scan::same(named, key))?;
-    let Some((length, at)) = short_numbers(numbers) else { return long_hit(input, numbers, with_cas) };
-    let line = if with_cas { cas_end(numbers, at)? } else { at };
-    let behind = behind_line_end(usual(numbers.get(line..))?)?;
-    let behind = behind_line_end(usual(behind.get(length..))?)?;
-    Some(input.len() - behind.len())
-}
-
-/// What follows the CR LF at the start of `text`.
-#[inline]
-fn behind_line_end(text: &[u8]) -> Option<&[u8]> {
-    let (start, behind) = usual(text.split_first_chunk::<2>())?;
-    usual_if(start == b"\r\n")?;
-    Some(behind)
-}
-
-/// Says that `None` is rare: else the compiler works out several conditions before it jumps once.
-#[inline]
-fn usual<T>(found: Option<T>) -> Option<T> {
-    if found.is_none() {
-        cold_path();
-    }
-    found
-}
-
-/// The same for a condition.
-#[inline]
-fn usual_if(holds: bool) -> Option<()> {
-    usual(holds.then_some(()))
-}
-
-/// The length in ` <flags> <length>`, and where it ends, if the flags have one digit and the length has one
-/// to three.
-#[inline]
-fn short_numbers(text: &[u8]) -> Option<(usize, usize)> {
-    // Two spaces, and a byte out of "0123456789:;<=>?" between them: as flags all of these are taken, as in
-    // `values`.
-    const SHAPE: u32 = u32::from_le_bytes([0xff, 0xf0, 0xff, 0]);
-    const EXPECTED: u32 = u32::from_le_bytes([b' ', b'0', b' ', 0]);
-    let text: &[u8; 8] = usual(text.first_chunk())?;
-    usual_if(u32::from_le_bytes(*text.first_chunk()?) & SHAPE == EXPECTED)?;
-    let (number, digits) = number::up_to_three(*text[3..].first_chunk()?)?;
-    Some((number as usize, 3 + digits))
-}
-
-/// As [`value_hit`] with any flags and any length: `numbers` is what follows the key.
-#[cold]
-fn long_hit(input: &[u8], numbers: &[u8], with_cas: bool) -> Option<usize> {
-    let (_flags, rest) = leading_number(numbers.strip_prefix(b" ")?)?;
-    let (length, rest) = leading_number(rest.strip_prefix(b" ")?)?;
-    let rest = if with_cas { leading_number(rest.strip_prefix(b" ")?)?.1 } else { rest };
-    let behind = rest.strip_prefix(b"\r\n")?.get(length..)?.strip_prefix(b"\r\n")?;
-    Some(input.len() - behind.len())
-}
-
-/// Where the CAS token ends that stands behind the length that ends at `at`.
-#[inline]
-fn cas_end(numbers: &[u8], at: usize) -> Option<usize> {
-    let text = usual(usual(numbers.get(at..))?.split_first_chunk::<9>());
-    if let Some(([b' ', digits @ ..], _)) = text {
-        // As in `short_numbers`.
-        let digits = u64::from_le_bytes(*digits) ^ u64::from_le_bytes(*b"00000000");
-        let others = (digits.wrapping_add(0x7676_7676_7676_7676) | digits) & 0x8080_8080_8080_8080;
-        if others != 0 && others & 0x80 == 0 {
-            return Some(at + 1 + (others.trailing_zeros() / 8) as usize);
-        }
-    }
-    long_cas_end(numbers, at)
-}
-
-#[cold]
-fn long_cas_end(numbers: &[u8], at: usize) -> Option<usize> {
-    let (_cas, rest) = leading_number(numbers.get(at..)?.strip_prefix(b" ")?)?;
-    Some(numbers.len() - rest.len())
-}
-
-/// The digits at the start of `text`, fewer than 20, and what follows them.
-#[inline]
-fn leading_number(text: &[u8]) -> Option<(usize, &[u8])> {
-    let (mut number, mut digits) = (0usize, 0);
-    for &byte in text.iter().take(20) {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            break;
-        }
-        number = number.wrapping_mul(10).wrapping_add(usize::from(digit));
-        digits += 1;
-    }
-    (1..20).contains(&digits).then(|| (number, &text[digits..]))
-}
-
 /// The answer to a meta command. `raw_key` is the decoded key if it has a line end in it, else empty:
 /// memcached gives a key back as it was first stored, and a line end in there does not end the line.
 #[inline]
 pub fn meta(input: &[u8], raw_key: &[u8], limits: ReplyLimits) -> Frame {
+    if raw_key.is_empty()
+        && let Some(frame) = plain_meta(input, limits)
+    {
+        return frame;
+    }
+    any_meta(input, raw_key, limits)
+}
+
+/// As [`meta`], whatever the answer looks like.
+#[inline(never)]
+pub(super) fn any_meta(input: &[u8], raw_key: &[u8], limits: ReplyLimits) -> Frame {
     let end =
         if raw_key.is_empty() { line_end(input, limits) } else { line_end_behind(input, raw_key, limits) };
     let end = match end {
@@ -262,7 +183,7 @@ pub fn binary(input: &[u8], limits: ReplyLimits) -> Result<Header, Frame> {
 
 /// Where the first line ends, after its CR LF.
 #[inline]
-fn line_end(input: &[u8], limits: ReplyLimits) -> Result<usize, Frame> {
+pub(super) fn line_end(input: &[u8], limits: ReplyLimits) -> Result<usize, Frame> {
     let window = &input[..input.len().min(limits.line_max)];
     match scan::line_end(window, 0).map(|end| end.lf) {
         Some(end) if end > 0 && input[end - 1] == b'\r' => Ok(end + 1),
@@ -296,7 +217,13 @@ fn line_end_behind(input: &[u8], raw_key: &[u8], limits: ReplyLimits) -> Result<
 }
 
 #[inline]
-fn value_frame(input: &[u8], line: usize, length: usize, with_cas: bool, limits: ReplyLimits) -> Frame {
+pub(super) fn value_frame(
+    input: &[u8],
+    line: usize,
+    length: usize,
+    with_cas: bool,
+    limits: ReplyLimits,
+) -> Frame {
     if length > limits.value_max {
         return Frame::Broken;
     }
@@ -333,106 +260,6 @@ mod tests {
         }
         assert_eq!(values(&whole[..15], LIMITS), Frame::Partial { total: 18 });
         assert_eq!(value_key(whole), b"k");
-    }
-
-    const ROOMY: ReplyLimits = ReplyLimits { line_max: 16 << 10, value_max: 1 << 20 };
-
-    /// A `VALUE` as memcached writes it.
-    fn value(key: &[u8], numbers: &str, cas: &str, data: &[u8]) -> Vec<u8> {
-        let line = format!(" {numbers} {}{cas}\r\n", data.len());
-        [b"VALUE ", key, line.as_bytes(), data, b"\r\n"].concat()
-    }
-
-    /// Where [`value_hit`] finds something, the slow way finds the same.
-    fn check_against_values(input: &[u8], key: &[u8], with_cas: bool) {
-        let shown = input.escape_ascii();
-        let Some(found) = value_hit(input, key, with_cas) else { return };
-        assert_eq!(value_key(input), key, "{shown}");
-        match values(input, ROOMY) {
-            Frame::Value { total, with_cas: cas, .. } => {
-                assert_eq!((total, cas), (found, with_cas), "{shown}");
-            }
-            other => panic!("{shown}: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn usual_values_are_hits() {
-        let cases = ["", " 1", " 1234567", " 12345678", " 123456789012345678", " 9999999999999999999"];
-        for length in [1, 2, 7, 8, 15, 16, 17, 31, 32, 33, 64, 249, 250] {
-            let key: Vec<u8> = (0..length).map(|at| b'!' + (at % 90) as u8).collect();
-            for (cas, flags) in cases.iter().flat_map(|cas| ["0", "9", "16", "4294967295"].map(|f| (cas, f)))
-            {
-                let with_cas = !cas.is_empty();
-                for size in [0, 1, 9, 10, 99, 100, 101, 999, 1000, 1023, 9999, 10_000, 123_456] {
-                    let mut answer = value(&key, flags, cas, &vec![b'x'; size]);
-                    let total = answer.len();
-                    assert_eq!(
-                        value_hit(&answer, &key, with_cas),
-                        Some(total),
-                        "{length} {cas} {flags} {size}"
-                    );
-                    assert_eq!(value_hit(&answer, &key, !with_cas), None);
-                    assert_eq!(value_hit(&answer, &key[1..], with_cas), None);
-                    assert_eq!(value_hit(&answer[..total - 1], &key, with_cas), None);
-                    answer.extend_from_slice(b"END\r\n");
-                    check_against_values(&answer, &key, with_cas);
-                }
-            }
-        }
-    }
-
-    /// One key that differs in one byte is another one.
-    #[test]
-    fn every_byte_of_a_key_counts() {
-        for length in (1..70).chain([250]) {
-            let key = vec![b'k'; length];
-            let answer = value(&key, "0", "", b"x");
-            for at in 0..length {
-                let mut other = key.clone();
-                other[at] ^= 1;
-                assert_eq!(value_hit(&answer, &other, false), None, "byte {at} of {length}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_hit_is_what_values_and_end_say() {
-        for key in [&b"key"[..], b"a_key_of_some_31_bytes_and_no_sp"] {
-            for (cas, with_cas) in
-                [("", false), (" 1", true), (" 12345678", true), (" 9999999999999999999", true)]
-            {
-                for data in [&b""[..], b"x", b"12\r\n", b"\r\nEND\r\n", b"VALUE key 7 1\r\nx\r\nEND\r\n"] {
-                    let mut answer = value(key, "7", cas, data);
-                    answer.extend_from_slice(b"END\r\n");
-                    for cut in 0..answer.len() {
-                        check_against_values(&answer[..cut], key, with_cas);
-                    }
-                    alter_and_check(&answer, key, with_cas);
-                }
-            }
-        }
-    }
-
-    /// Every byte in every place, and every pair of those that mean something in neighbouring places.
-    fn alter_and_check(answer: &[u8], key: &[u8], with_cas: bool) {
-        let mut altered = answer.to_vec();
-        for at in 0..answer.len() {
-            for byte in 0..=255 {
-                altered[at] = byte;
-                check_against_values(&altered, key, with_cas);
-            }
-            for one in *b"09: \r\n" {
-                for other in *b"09: \r\n" {
-                    altered[at] = one;
-                    if let Some(next) = altered.get_mut(at + 1) {
-                        *next = other;
-                    }
-                    check_against_values(&altered, key, with_cas);
-                }
-            }
-            altered.copy_from_slice(answer);
-        }
     }
 
     #[test]

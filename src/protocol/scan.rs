@@ -14,15 +14,26 @@ pub struct LineEnd {
 /// nothing of a NUL before `from`.
 #[inline]
 pub fn line_end(input: &[u8], from: usize) -> Option<LineEnd> {
+    let at = from + first_up_to::<b'\n'>(input.get(from..)?);
+    match input.get(at)? {
+        b'\n' => Some(LineEnd { lf: at, nul: false }),
+        _ => line_end_behind(input, at),
+    }
+}
+
+/// The same, from a byte on that is below the LF: each such byte stops the search, so that one comparison does
+/// for the NUL too.
+#[cold]
+#[inline(never)]
+fn line_end_behind(input: &[u8], from: usize) -> Option<LineEnd> {
     let (mut at, mut nul) = (from, false);
     loop {
-        // A text line has few bytes below the LF. Each stops the search: so one comparison does for both.
-        at += first_up_to::<b'\n'>(input.get(at..)?);
         match input.get(at)? {
             b'\n' => return Some(LineEnd { lf: at, nul }),
             &byte => nul |= byte == 0,
         }
         at += 1;
+        at += first_up_to::<b'\n'>(&input[at..]);
     }
 }
 
@@ -39,8 +50,18 @@ pub fn word_end(input: &[u8], from: usize) -> usize {
 /// Index of the first space of `text`; its length if there is none.
 #[inline]
 pub fn space(text: &[u8]) -> usize {
-    let mut at = 0;
-    // Bytes below the space are rare in words, and belong to them.
+    let at = first_up_to::<b' '>(text);
+    match text.get(at) {
+        None | Some(b' ') => at,
+        Some(_) => space_behind(text, at + 1),
+    }
+}
+
+/// The same from `from` on. Bytes below the space are rare in words, and belong to them.
+#[cold]
+#[inline(never)]
+fn space_behind(text: &[u8], from: usize) -> usize {
+    let mut at = from;
     loop {
         at += first_up_to::<b' '>(&text[at..]);
         match text.get(at) {
@@ -48,6 +69,13 @@ pub fn space(text: &[u8]) -> usize {
             Some(_) => at += 1,
         }
     }
+}
+
+/// Index of the first byte of `text` that is at most a CR: where a line of ordinary bytes ends. Its length if
+/// there is none.
+#[inline]
+pub fn line_text(text: &[u8]) -> usize {
+    first_up_to::<b'\r'>(text)
 }
 
 /// The two are the same bytes. Cheaper than a call for what is as long as a key.
@@ -215,6 +243,10 @@ mod tests {
         (from..input.len()).find(|&index| input[index] <= b' ').unwrap_or(input.len())
     }
 
+    fn slow_line_text(text: &[u8]) -> usize {
+        text.iter().position(|&byte| byte <= b'\r').unwrap_or(text.len())
+    }
+
     fn slow_space(text: &[u8]) -> usize {
         (0..text.len()).find(|&index| text[index] == b' ').unwrap_or(text.len())
     }
@@ -232,6 +264,7 @@ mod tests {
                             input[first] = one;
                             input[second] = two;
                             assert_eq!(space(&input), slow_space(&input), "{input:?}");
+                            assert_eq!(line_text(&input), slow_line_text(&input), "{input:?}");
                             for from in [0, first, second, length] {
                                 assert_eq!(
                                     line_end(&input, from),

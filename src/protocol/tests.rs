@@ -237,10 +237,53 @@ fn canary_pieces_that_make_a_difference_are_seen() {
     assert!((0..6_000).any(|seed| difference_of_pieces(seed, true, &impatient).is_some()));
 }
 
-/// An LF before `scanned` is not looked for again: a line that comes byte by byte costs no square of its
-/// length.
+/// Bytes that a connection has parsed when `stream` has come byte by byte: those behind `scanned` at each
+/// call. What stands before `scanned` is made unreadable first: had it been read, the step would not be the
+/// right one.
+fn bytes_looked_at(stream: &[u8]) -> usize {
+    let (mut looked_at, mut scanned, mut needed) = (0, 0, 0);
+    for come in 1..=stream.len() {
+        if come < needed {
+            continue;
+        }
+        let mut input = stream[..come].to_vec();
+        let whole = input.ends_with(b"\n");
+        if !whole {
+            // The parser may look back at how a line begins, which it does not wait for longer than this.
+            let start = if come > crate::limits::LINE_PATIENCE { 5 } else { 0 };
+            input[start.min(scanned)..scanned].fill(b'\n');
+        }
+        looked_at += come - if whole { 0 } else { scanned };
+        match text::parse(&input, scanned, &LIMITS) {
+            text::Step::Partial(Partial::Line { scanned: so_far }) => scanned = so_far,
+            text::Step::Partial(Partial::Value { total }) => (scanned, needed) = (0, total),
+            step => {
+                assert!(matches!(step, text::Step::Request(_, bytes) if bytes == stream.len()), "{step:?}");
+                assert_eq!(come, stream.len(), "{}", stream.escape_ascii());
+                return looked_at;
+            }
+        }
+    }
+    panic!("never whole: {}", stream.escape_ascii());
+}
+
+/// However its bytes come, each is looked at three times at most: when it has come, when its line is whole,
+/// and when the value is.
 #[test]
 fn scanned_bytes_are_not_scanned_again() {
+    let streams = [
+        format!("set key 0 0 900\r\n{}\r\n", "v".repeat(900)),
+        format!("set key  0 0 900\r\n{}\r\n", "\n".repeat(900)),
+        format!("ms key 900 T0 c q\r\n{}\r\n", "v".repeat(900)),
+        format!("mg key v O{} s\r\n", "o".repeat(1900)),
+        format!("get{}\r\n", " key".repeat(700)),
+        format!("gets {}\r\n", "k".repeat(250)),
+        format!("gat 0{}\r\n", " key".repeat(400)),
+    ];
+    for stream in streams {
+        let looked_at = bytes_looked_at(stream.as_bytes());
+        assert!(looked_at <= 3 * stream.len(), "{looked_at} bytes for {}: {stream}", stream.len());
+    }
     let step = text::parse(b"get a\r\nget b", 8, &LIMITS);
     assert_eq!(step, text::Step::Partial(Partial::Line { scanned: 12 }));
 }

@@ -6,8 +6,8 @@ use super::commands::{self, Line};
 use super::meta::Meta;
 pub use super::plain::{PlainGet, plain_get, plain_store};
 use super::plain::{StoreLine, whole_value};
-use super::plain_meta::MetaLine;
 pub use super::plain_meta::plain_meta;
+use super::plain_meta::{MetaLine, plain_noop};
 use super::scan::{self, LineEnd};
 use crate::limits::{LINE_MAX, LINE_PATIENCE};
 
@@ -237,7 +237,9 @@ pub fn parse<'a>(input: &'a [u8], scanned: usize, limits: &ParserLimits) -> Step
 #[inline]
 fn plain<'a>(input: &'a [u8], limits: &ParserLimits) -> Option<Step<'a>> {
     if let [b'm', ..] = input {
-        let line = MetaLine::read(input, limits.value_max)?;
+        let Some(line) = MetaLine::read(input, limits.value_max) else {
+            return plain_noop(input).map(|(meta, total)| Step::Request(Request::Meta(meta), total));
+        };
         let Some(length) = line.length else {
             return Some(Step::Request(Request::Meta(line.meta(b"")), input.len() - line.behind.len()));
         };

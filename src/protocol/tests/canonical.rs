@@ -1,11 +1,11 @@
 //! Canonical requests: a backend may be sent the bytes of the client only if they are those that we would
 //! have written.
 
-use super::super::compose;
 use super::super::generate::{self, Random, Scope};
 use super::super::meta::{Meta, MetaVerb};
 use super::super::naive::{self, Outcome};
 use super::super::text::{self, Request, Step, Store};
+use super::super::{binary, compose};
 use super::LIMITS;
 
 /// A parser of text whose word on what is canonical is looked at.
@@ -209,4 +209,35 @@ fn plain_requests_are_what_the_oracle_reads() {
         assert_eq!(naive::parse_text(&input, &LIMITS), plain.into(), "{shown}");
     }
     assert!(stores > 15_000 && metas > 15_000, "only {stores} stores and {metas} metas were plain");
+}
+
+/// Behind a new header the rest of a binary request is copied: the same as what is written from its parts.
+#[test]
+fn binary_requests_are_sent_as_they_were_read() {
+    let mut sent = 0;
+    for seed in 0..100_000 {
+        let mut random = Random::new(seed);
+        let mut input = generate::binary_request(&mut random, Scope::All);
+        if random.once_in(2) {
+            generate::mutate(&mut random, &mut input);
+        }
+        let binary::Step::Request(request, total) = binary::parse(&input, LIMITS.value_max) else { continue };
+        let shown = format!("seed {seed}: \"{}\"\n{REPEAT}", input.escape_ascii());
+        let (opcode, opaque) = (binary::answering(request.opcode).0, random.next() as u32);
+        let quick = written(|out| compose::binary(out, &request, &input[..total], opcode, opaque));
+        let mut slow = written(|out| compose::binary_head(out, &request, opcode, opaque));
+        slow.extend_from_slice(request.value);
+        assert_eq!(quick, slow, "{shown}");
+        // The oracle reads the same request from it.
+        let (Outcome::Request(mut read, _), Outcome::Request(again, bytes)) =
+            (naive::parse_binary(&input, LIMITS.value_max), naive::parse_binary(&quick, LIMITS.value_max))
+        else {
+            panic!("{shown}");
+        };
+        read.parts[0] = vec![opcode];
+        read.parts[1] = opaque.to_be_bytes().to_vec();
+        assert_eq!((read, quick.len()), (again, bytes), "{shown}");
+        sent += 1;
+    }
+    assert!(sent > 40_000, "only {sent} were requests");
 }
