@@ -25,7 +25,7 @@ lint: ## formatting and clippy, warnings are errors
 	cargo clippy --all-targets -- -D warnings
 
 bench: ## the time of each part and of the whole core, by criterion: some minutes on a quiet machine
-	cargo bench --bench time
+	RUSTFLAGS="$$RUSTFLAGS -Cpanic=abort" cargo bench --bench time
 
 bench-once: ## each of these once, unoptimised, to see that it works
 	cargo test --bench time

@@ -165,7 +165,8 @@ fn callgrind() -> Callgrind {
     Callgrind::with_args(["--cache-sim=no"])
 }
 
+// The allocator gives memory back to the system by the clock, which would count now and then.
 main!(
-    config = LibraryBenchmarkConfig::default().tool(callgrind());
+    config = LibraryBenchmarkConfig::default().tool(callgrind()).env("MIMALLOC_PURGE_DELAY", "-1");
     library_benchmark_groups = whole, single
 );
