@@ -121,10 +121,14 @@ pub(crate) fn parse_binary(input: &[u8]) -> usize {
 
 /// Frames the answers to gets that were hits. Gives how many there were.
 pub(crate) fn frame_hits(input: &[u8], keys: &[u8]) -> usize {
+    const END: &[u8] = b"END\r\n";
     let (mut at, mut count) = (0, 0);
     for key in keys.chunks_exact(KEY_BYTES) {
         let Some(bytes) = reply::value_hit(&input[at..], key, false) else { break };
-        at += bytes;
+        if !input[at + bytes..].starts_with(END) {
+            break;
+        }
+        at += bytes + END.len();
         count += 1;
     }
     count
