@@ -11,8 +11,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
 
+use mcproxy::io::Handler;
+use mcproxy::proxy::Proxy;
 use support::load::Load;
-use support::recording::{Recording, SEED};
+use support::recording::{Recording, SEED, settings};
 use support::replay::Replay;
 use support::request::Kind;
 
@@ -88,6 +90,20 @@ fn of_core(load: &Load, operations: usize) -> Allocations {
     let counted = allocations(|| replay.run(&recording));
     replay.check(&recording);
     counted
+}
+
+/// Each byte of a line that comes in pieces is copied once, and again only as the room for it doubles.
+#[test]
+fn a_long_line_in_small_pieces_is_not_copied_at_each() {
+    const PIECES: usize = 2_000;
+    let mut proxy = Proxy::new(settings(), 1, SEED);
+    let client = proxy.handle_accepted();
+    let piece = format!("{} ", "k".repeat(249)).repeat(4);
+    proxy.handle_received(client, b"get ");
+    let line = PIECES * piece.len();
+    let counted = allocations(|| (0..PIECES).for_each(|_| proxy.handle_received(client, piece.as_bytes())));
+    assert!(counted.bytes < 6 * line as u64, "{counted:?} for a line of {line} bytes");
+    assert!(counted.bytes > line as u64, "the line is kept, so that the check can fail: {counted:?}");
 }
 
 #[test]

@@ -96,7 +96,7 @@ impl Recording {
 }
 
 /// One worker before three backends, with the bounds of the program. Made once: its table is large.
-fn settings() -> Arc<Settings> {
+pub(crate) fn settings() -> Arc<Settings> {
     static SETTINGS: OnceLock<Arc<Settings>> = OnceLock::new();
     let names: Vec<String> = (0..BACKENDS).map(|index| format!("10.0.0.{index}:11211")).collect();
     let make = || {

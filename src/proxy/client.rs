@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::buffer::Outbox;
 use crate::io::{Action, ConnId};
 use crate::protocol::binary::REQUEST_MAGIC;
-use crate::protocol::text::{self, Partial};
+use crate::protocol::text::{self, Partial, Step};
 
 use super::Proxy;
 use super::replies::{Answer, First, Slots};
@@ -354,7 +354,7 @@ impl Proxy {
     fn take_client_bytes(&mut self, conn: ConnId, mut bytes: &[u8]) {
         self.begin_run(conn);
         loop {
-            let Some(client) = self.client(conn) else { return };
+            let Some(client) = self.clients.get_mut(conn.index(), conn.generation()) else { return };
             if client.stalled {
                 client.unread.extend_from_slice(bytes);
                 return;
@@ -370,6 +370,14 @@ impl Proxy {
             client.unread.extend_from_slice(gathered);
             bytes = rest;
             if client.unread.len() < client.progress.needed {
+                return;
+            }
+            // A line without its end stays where it is: it may be long, and come in many pieces.
+            if client.protocol == Protocol::Text
+                && let Step::Partial(partial) =
+                    text::parse(&client.unread, client.progress.scanned, &self.parser_limits)
+            {
+                client.progress = partial.into();
                 return;
             }
             let unread = std::mem::take(&mut client.unread);
