@@ -11,7 +11,11 @@ use super::{number, scan};
 pub fn hit(input: &[u8], key: &[u8], with_cas: bool) -> Option<usize> {
     const END: &[u8] = b"END\r\n";
     let value = value_hit(input, key, with_cas)?;
-    input[value..].starts_with(END).then_some(value + END.len())
+    let [e, n, d, cr, lf] = usual(usual(input.get(value..))?.first_chunk())?;
+    // Two comparisons, not one of five bytes put together.
+    usual_if([*e, *n, *d, *cr] == *b"END\r")?;
+    usual_if(*lf == b'\n')?;
+    Some(value + END.len())
 }
 
 /// The bytes of a whole `VALUE` of `key` at the start of `input`, from its line to the CR LF behind its data,
@@ -47,7 +51,7 @@ fn short_hit<'a>(input: &'a [u8], key: &[u8], with_cas: bool) -> Result<Option<u
         None => return Err(Longer::Key),
     }
     let Some((length, at)) = short_numbers(numbers) else { return Err(Longer::Numbers(numbers)) };
-    let line = if with_cas { cas_end(numbers, at) } else { Some(at) };
+    let line = if with_cas { spaced_digits(numbers, at) } else { Some(at) };
     Ok(line.and_then(|line| data_end(input, numbers, line, length)))
 }
 
@@ -60,13 +64,13 @@ fn long_hit(input: &[u8], key: &[u8], with_cas: bool) -> Option<usize> {
 /// The end of the value whose key has `numbers` behind it.
 #[inline(never)]
 fn long_end(input: &[u8], numbers: &[u8], with_cas: bool) -> Option<usize> {
-    let (length, at) = flags_and_length(numbers)?;
-    let line = if with_cas { cas_end(numbers, at)? } else { at };
+    let (length, at) = long_numbers(numbers)?;
+    let line = if with_cas { spaced_digits(numbers, at)? } else { at };
     data_end(input, numbers, line, length)
 }
 
-/// The bytes of `input` up to where the data ends: `numbers` is what follows the key, and the text of the line
-/// ends at `line` in there.
+/// The bytes of `input` up to where the data ends. What follows the key is `numbers`, with the end of the line
+/// at `line`.
 #[inline(always)]
 fn data_end(input: &[u8], numbers: &[u8], line: usize, length: usize) -> Option<usize> {
     let behind = behind_line_end(usual(numbers.get(line..))?)?;
@@ -81,7 +85,7 @@ pub(super) fn plain_value(input: &[u8], limits: ReplyLimits) -> Option<Frame> {
     let (_key, numbers) = usual(rest.split_at_checked(scan::word_end(rest, 0)))?;
     let (length, at) = flags_and_length(numbers)?;
     let with_cas = usual(numbers.get(at))? == &b' ';
-    let line = if with_cas { cas_end(numbers, at)? } else { at };
+    let line = if with_cas { spaced_digits(numbers, at)? } else { at };
     let behind = behind_line_end(usual(numbers.get(line..))?)?;
     let line = input.len() - behind.len();
     usual_if(line <= limits.line_max)?;
@@ -151,28 +155,24 @@ fn short_numbers(text: &[u8]) -> Option<(usize, usize)> {
 }
 
 /// The same for fewer than 20 digits each.
-#[inline(never)]
-fn long_numbers(text: &[u8]) -> Option<(usize, usize)> {
-    let (_flags, rest) = spaced_number(text)?;
-    let (length, rest) = spaced_number(rest)?;
-    Some((length, text.len() - rest.len()))
-}
-
-/// A space and a number of fewer than 20 digits, and what follows.
 #[inline]
-fn spaced_number(text: &[u8]) -> Option<(usize, &[u8])> {
-    let (space, digits) = usual(text.split_first())?;
+fn long_numbers(text: &[u8]) -> Option<(usize, usize)> {
+    let rest = text.get(spaced_digits(text, 0)?..)?;
+    let (space, digits) = usual(rest.split_first())?;
     usual_if(*space == b' ')?;
     match digits.first_chunk().and_then(|digits| number::up_to_seven(*digits)) {
-        Some((number, length)) => Some((number as usize, &digits[length..])),
-        None => leading_number(digits),
+        Some((number, length)) => Some((number as usize, text.len() - digits.len() + length)),
+        None => {
+            let (number, behind) = leading_number(digits)?;
+            Some((number, text.len() - behind.len()))
+        }
     }
 }
 
-/// Where the CAS token of fewer than 20 digits ends that stands behind the length that ends at `at`.
+/// Where the number of fewer than 20 digits ends before which a space stands at `at`.
 #[inline]
-fn cas_end(numbers: &[u8], at: usize) -> Option<usize> {
-    let (space, behind) = usual(usual(numbers.get(at..))?.split_first())?;
+fn spaced_digits(text: &[u8], at: usize) -> Option<usize> {
+    let (space, behind) = usual(usual(text.get(at..))?.split_first())?;
     usual_if(*space == b' ')?;
     let digits = number::leading_digits(behind);
     usual_if((1..20).contains(&digits))?;
