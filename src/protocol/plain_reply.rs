@@ -69,8 +69,8 @@ fn long_end(input: &[u8], numbers: &[u8], with_cas: bool) -> Option<usize> {
     data_end(input, numbers, line, length)
 }
 
-/// The bytes of `input` up to where the data ends. What follows the key is `numbers`, with the end of the line
-/// at `line`.
+/// The bytes of `input` up to where the data ends. What follows the key is `numbers`, and `line` is where the
+/// text of the line ends in there.
 #[inline(always)]
 fn data_end(input: &[u8], numbers: &[u8], line: usize, length: usize) -> Option<usize> {
     let behind = behind_line_end(usual(numbers.get(line..))?)?;
