@@ -1,6 +1,15 @@
 # What people and CI call. Everything else is cargo's.
 .DEFAULT_GOAL := help
-.PHONY: help build test lint install-test-tools
+.PHONY: help build test lint bench bench-once bench-instructions bench-baseline install-test-tools \
+	install-bench-tools perf perf-instructions flamegraph
+
+# Where cargo puts what it builds; what only measures goes there too.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# The release profile with debug information, in a folder of its own, for callgrind and perf.
+PROFILING := CARGO_PROFILE_RELEASE_DEBUG=1 cargo build --release --bin mcproxy --target-dir $(TARGET)/profiling
+# Debian's Python has Debian's modules. A name for this machine in the results: make perf HOST=name
+PYTHON := /usr/bin/python3
+RESULTS := --output $(if $(QUICK),$(TARGET)/perf --quick,perf/results) $(if $(HOST),--host $(HOST))
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,5 +24,39 @@ lint: ## formatting and clippy, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --all-targets -- -D warnings
 
+bench: ## the time of each part and of the whole core, by criterion: some minutes on a quiet machine
+	RUSTFLAGS="$$RUSTFLAGS -Cpanic=abort" cargo bench --bench time
+
+bench-once: ## each of these once, unoptimised, to see that it works
+	cargo test --bench time
+
+bench-instructions: install-bench-tools ## the instructions of each operation, against their baselines
+	@benches/gate
+
+bench-baseline: install-bench-tools ## makes the present figures the baselines
+	@benches/gate --rewrite
+
+install-bench-tools: ## valgrind and iai-callgrind's runner, where they are missing
+	@benches/install
+
 install-test-tools: ## memcached, Go with gomemcache and the Python clients, where they are missing
 	@tests/install
+
+perf: ## mcproxy beside its peers, into perf/results (about 12 minutes); QUICK=1: a smoke run of a minute
+	@perf/install
+	cargo build --release
+	@$(PYTHON) perf/run.py --bin $(TARGET)/release $(RESULTS)
+
+perf-instructions: ## user-space instructions per operation, by callgrind, into perf/results (about 5 minutes)
+	@perf/install memcached valgrind python3
+	cargo build --release --bin mcproxy-bench
+	$(PROFILING)
+	@$(PYTHON) perf/instructions.py --bin $(TARGET)/profiling/release --bench $(TARGET)/release/mcproxy-bench $(RESULTS)
+
+flamegraph: ## a flame graph of mcproxy under load, into perf/results; WORKLOAD=pipeline-16 for another load
+	@perf/install memcached linux-perf python3
+	cargo install --quiet --locked --root $(TARGET)/tools inferno@0.12.8
+	cargo build --release --bin mcproxy-bench
+	$(PROFILING)
+	@$(PYTHON) perf/flamegraph.py --bin $(TARGET)/profiling/release --bench $(TARGET)/release/mcproxy-bench \
+		--inferno $(TARGET)/tools/bin $(RESULTS) $(if $(WORKLOAD),--workload $(WORKLOAD))

@@ -45,6 +45,8 @@ pub struct Config {
     pub value_max: usize,
     /// What a read is answered whose backend fails.
     pub read_errors: ReadErrors,
+    /// Whether gets of several clients that meet leave as one request.
+    pub join_gets: bool,
     /// Whether clients may use flush_all.
     pub flush_all_enabled: bool,
     /// What is logged.
@@ -183,6 +185,10 @@ struct Arguments {
     #[arg(long, value_name = "HOW", default_value = "error", allow_hyphen_values = true)]
     read_errors: String,
 
+    /// Whether gets of several clients that meet leave as one request to the server: `on` or `off`
+    #[arg(long, value_name = "WHEN", default_value = "on", allow_hyphen_values = true)]
+    join_gets: String,
+
     /// Refuse flush_all
     #[arg(short = 'F', long)]
     disable_flush_all: bool,
@@ -228,6 +234,7 @@ fn resolve(raw: &Arguments) -> Result<Config, String> {
         drain_timeout: flag_time("--drain-timeout", &raw.drain_timeout, &all)?,
         value_max: value_max(&raw.max_value)?,
         read_errors: read_errors(&raw.read_errors)?,
+        join_gets: join_gets(&raw.join_gets)?,
         flush_all_enabled: !raw.disable_flush_all,
         log_level: log_level(&raw.log_level)?,
     })
@@ -296,6 +303,14 @@ fn value_max(text: &str) -> Result<usize, String> {
         .ok_or_else(|| {
             complaint("--max-value", text, "must be 1k to 1g, in bytes or with k, m or g, such as 512k")
         })
+}
+
+fn join_gets(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(complaint("--join-gets", text, "must be on or off")),
+    }
 }
 
 fn read_errors(text: &str) -> Result<ReadErrors, String> {

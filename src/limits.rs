@@ -21,6 +21,9 @@ pub const TOKENS_MAX: usize = 24;
 /// values seen were.
 pub const WINDOW_GROWTH_MAX: usize = 64;
 
+/// Most keys that gets of several clients are joined to in one request.
+pub const JOINED_KEYS_MAX: usize = 128;
+
 /// Bounds that a configuration or a test may set.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -42,6 +45,9 @@ pub struct Limits {
     pub held_answer_max: usize,
     /// Keys asked for at once by the first window of a multi-key get.
     pub window_keys_max: usize,
+    /// Bytes of values that one joined get is expected to bring, by those that came before it. A larger value
+    /// travels alone and delays nobody.
+    pub joined_bytes_max: usize,
     /// Longest line of a reply that is not a value, bytes.
     pub reply_line_max: usize,
     /// Largest value that a backend may answer with, bytes.
@@ -64,6 +70,7 @@ impl Default for Limits {
             link_bytes_max: 32 << 20,
             held_answer_max: 1 << 20,
             window_keys_max: 128,
+            joined_bytes_max: 64 << 10,
             reply_line_max: 16 << 10,
             reply_value_max: 1 << 30,
             moved_min: 16 << 10,

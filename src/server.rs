@@ -132,6 +132,7 @@ fn settings(config: &Config, max_conns: usize) -> Settings {
         failure_limit: config.failure_limit,
         retry_interval: config.retry_interval,
         read_errors: config.read_errors,
+        join_gets: config.join_gets,
         flush_all_enabled: config.flush_all_enabled,
         limits: Limits { value_max: config.value_max, ..Limits::default() },
         process: Process { id: std::process::id(), started: unix_time() },

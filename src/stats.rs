@@ -71,6 +71,14 @@ counters! {
     backend_requests,
     /// Writes to backends; together with backend_requests, how many leave at once.
     backend_writes,
+    /// get and gets requests among these, each of one or more keys.
+    backend_gets,
+    /// Keys in them.
+    backend_get_keys,
+    /// Keys that went out in one request together with others, of the same or of other clients.
+    joined_gets,
+    /// Keys that were already asked for in the same tick, and not asked again.
+    shared_keys,
     /// Bytes read from backends.
     backend_bytes_read,
     /// Bytes written to backends.
@@ -97,4 +105,10 @@ counters! {
     paused_reads,
     /// Ticks of the loop.
     ticks,
+    /// System calls: waits for events.
+    driver_polls,
+    /// System calls: reads from clients and backends.
+    driver_reads,
+    /// System calls: writes to clients and backends.
+    driver_writes,
 }

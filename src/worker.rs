@@ -13,6 +13,7 @@ pub fn run(mut proxy: Proxy, mut io: impl Io) -> io::Result<()> {
     loop {
         io.poll(proxy.poll_timeout(), &mut proxy)?;
         proxy.handle_timeout(io.now());
+        proxy.count_calls(io.take_calls());
         while let Some(action) = proxy.poll_action() {
             if matches!(action, Action::Stop) {
                 return Ok(());

@@ -34,6 +34,7 @@ const STD_ALLOWED: &[&str] = &[
 const CRATE_ALLOWED: &[&str] = &[
     "crate::buffer",
     "crate::io::Action",
+    "crate::io::Calls",
     "crate::io::ConnId",
     "crate::io::Failure",
     "crate::io::Handler",

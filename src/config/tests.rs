@@ -50,6 +50,7 @@ fn defaults_are_those_of_the_manual() {
         drain_timeout: Duration::from_secs(5),
         value_max: 1 << 20,
         read_errors: ReadErrors::Error,
+        join_gets: true,
         flush_all_enabled: true,
         log_level: log::LevelFilter::Info,
     };
@@ -76,6 +77,8 @@ fn every_flag_sets_its_field() {
     let config = good(&["--backends=a", "--threads=2", "--max-conns=5", "--disable-flush-all"]);
     assert_eq!((config.threads, config.max_conns, config.flush_all_enabled), (2, 5, false));
     assert_eq!(good(&["--backends=a", "-t2", "--read-errors=miss"]).read_errors, ReadErrors::Miss);
+    assert!(!good(&["--backends=a", "--join-gets", "off"]).join_gets);
+    assert!(good(&["--backends=a", "--join-gets=on"]).join_gets);
     assert_eq!(good(&["--backends=a", "--read-errors=error"]).read_errors, ReadErrors::Error);
 }
 
@@ -159,6 +162,7 @@ fn bad_values_are_refused_by_name() {
             &["0", "1023", "2g", "1t", "k", "m1", "-1m", "1.5m", "18446744073709551616"],
             "1k to 1g",
         ),
+        ("--join-gets", &["ON", "auto"], "must be on or off"),
         ("--read-errors", &["hit", "MISS", "miss_all"], "must be error, miss or miss-all"),
         ("--log-level", &["loud", "1"], "must be off, error,"),
         ("--listen", &["11311", "localhost:1", "::1:11311", "[::1]", "1.2.3:1", "tcp:/x"], "must be :PORT"),

@@ -4,16 +4,18 @@
 //! usual request costs one read and no second one that finds nothing; edges that come later bring their own
 //! event. Writes are tried at once; what the kernel does not take waits here for the next writable edge.
 
-use std::collections::VecDeque;
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use mio::net::{TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Token};
+use rustix::io::{Errno, writev};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-use super::{Action, ConnId, Failure, Handler, Io};
+use super::{Action, Calls, ConnId, Failure, Handler, Io};
 use crate::buffer::Outbox;
 use crate::control::{Mail, WorkerHandle};
 use crate::time::Time;
@@ -48,16 +50,37 @@ pub struct MioIo {
     events: Events,
     handle: WorkerHandle,
     addresses: Vec<BackendAddress>,
-    clients: Vec<Option<Conn>>,
-    links: Vec<Option<Conn>>,
+    conns: Conns,
     scratch: Box<[u8]>,
     /// What became of submitted actions, to be told at the next poll.
-    completions: VecDeque<Completion>,
-    /// Connections to be looked at in the next tick, each once.
-    ready: Vec<ConnId>,
-    /// Those of the present tick; empty between ticks.
-    looked_at: Vec<ConnId>,
+    completions: Vec<Completion>,
+    /// Connections to be looked at in the next tick without an event, each once.
+    ready: Ready,
+    calls: Calls,
     now: Time,
+}
+
+/// All sockets of a worker.
+#[derive(Default)]
+struct Conns {
+    clients: Places,
+    links: Places,
+}
+
+/// Sockets by the index of their identity, in pieces that stay where they are when the table grows.
+#[derive(Default)]
+struct Places {
+    chunks: Vec<Vec<Option<Conn>>>,
+}
+
+/// Places in one piece.
+const CHUNK: usize = 64;
+
+/// Connections to be looked at, links apart from clients.
+#[derive(Default)]
+struct Ready {
+    links: Vec<ConnId>,
+    clients: Vec<ConnId>,
 }
 
 /// One socket.
@@ -112,18 +135,13 @@ impl MioIo {
             events: Events::with_capacity(EVENTS),
             handle,
             addresses,
-            clients: Vec::new(),
-            links: Vec::new(),
+            conns: Conns::default(),
             scratch: vec![0; READ_BYTES].into_boxed_slice(),
-            completions: VecDeque::new(),
-            ready: Vec::new(),
-            looked_at: Vec::new(),
+            completions: Vec::new(),
+            ready: Ready::default(),
+            calls: Calls::default(),
             now: Time::default(),
         })
-    }
-
-    fn conn(&mut self, id: ConnId) -> Option<&mut Conn> {
-        find(&mut self.clients, &mut self.links, id)
     }
 
     fn insert(&mut self, id: ConnId, mut socket: Socket, connecting: bool) -> io::Result<()> {
@@ -145,18 +163,13 @@ impl MioIo {
             ended: false,
             listed: false,
         };
-        let table = if id.is_link() { &mut self.links } else { &mut self.clients };
-        if table.len() <= id.index() {
-            table.resize_with(id.index() + 1, || None);
-        }
-        debug_assert!(table[id.index()].is_none(), "an index is used again only after its end was told");
-        table[id.index()] = Some(conn);
+        self.conns.insert(conn);
         Ok(())
     }
 
     /// Tells what became of the actions submitted since the last poll.
     fn complete<H: Handler>(&mut self, handler: &mut H) {
-        while let Some(completion) = self.completions.pop_front() {
+        for completion in self.completions.drain(..) {
             match completion {
                 Completion::Sent(id, buffer, written) => handler.handle_sent(id, buffer, written),
                 Completion::Failed(id, failure) => handler.handle_failed(id, failure),
@@ -166,6 +179,7 @@ impl MioIo {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.calls.polls += 1;
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == ErrorKind::Interrupted => self.events.clear(),
             other => other?,
@@ -180,7 +194,7 @@ impl MioIo {
                 Mail::Client(socket) => {
                     let id = handler.handle_accepted();
                     if self.insert(id, socket, false).is_err() {
-                        self.completions.push_back(Completion::Failed(id, Failure::Unreachable));
+                        self.completions.push(Completion::Failed(id, Failure::Unreachable));
                     }
                 }
                 Mail::Resolved { backend, addresses } => {
@@ -195,103 +209,54 @@ impl MioIo {
         }
     }
 
-    /// Enters what the kernel has told into the connections, and lists them. True if there is mail.
-    fn note_events(&mut self) -> bool {
-        let MioIo { events, clients, links, ready, .. } = self;
+    /// Looks at the links, or at the clients, of which the kernel has told something. True if there is mail.
+    fn handle_events<H: Handler>(&mut self, links: bool, handler: &mut H) -> bool {
+        let MioIo { events, conns, ready, scratch, calls, .. } = self;
         let mut mail = false;
         for event in &*events {
+            let id = ConnId::from_bits(event.token().0 as u64);
             if event.token() == MAILBOX {
                 mail = true;
-                continue;
+            } else if id.is_link() == links
+                && let Some(conn) = conns.find(id)
+            {
+                conn.readable |= event.is_readable();
+                conn.writable |= event.is_writable();
+                conn.hangup |= event.is_read_closed() || event.is_error();
+                if !conn.listed {
+                    conn.look_at(scratch, calls, ready, handler);
+                }
             }
-            let id = ConnId::from_bits(event.token().0 as u64);
-            let Some(conn) = find(clients, links, id) else { continue };
-            conn.readable |= event.is_readable();
-            conn.writable |= event.is_writable();
-            conn.hangup |= event.is_read_closed() || event.is_error();
-            conn.list(ready);
         }
         mail
     }
 
-    fn handle_ready<H: Handler>(&mut self, id: ConnId, handler: &mut H) {
-        let Some(conn) = self.conn(id) else { return };
-        conn.listed = false;
-        if conn.connecting {
-            if !(conn.writable || conn.hangup) {
-                return;
+    /// Looks at those that were left over from the tick before.
+    fn handle_ready<H: Handler>(&mut self, links: bool, handler: &mut H) {
+        let MioIo { conns, ready, scratch, calls, .. } = self;
+        let list =
+            |ready: &mut Ready| std::mem::take(if links { &mut ready.links } else { &mut ready.clients });
+        for id in list(ready) {
+            if let Some(conn) = conns.find(id) {
+                conn.listed = false;
+                conn.look_at(scratch, calls, ready, handler);
             }
-            match connect_result(&conn.socket) {
-                Ok(true) => {
-                    conn.connecting = false;
-                    handler.handle_connected(id);
-                }
-                Ok(false) => return,
-                Err(failure) => {
-                    conn.ended = true;
-                    return handler.handle_failed(id, failure);
-                }
-            }
-        }
-        self.read(id, handler);
-        self.go_on_writing(id, handler);
-    }
-
-    /// Reads what is there, within a tick's share.
-    fn read<H: Handler>(&mut self, id: ConnId, handler: &mut H) {
-        let Some(conn) = find(&mut self.clients, &mut self.links, id) else { return };
-        for _ in 0..READS_PER_TICK {
-            if conn.paused || conn.ended || !(conn.readable || conn.hangup) {
-                return;
-            }
-            match conn.socket.read(&mut self.scratch) {
-                Ok(0) => {
-                    conn.ended = true;
-                    return handler.handle_eof(id);
-                }
-                Ok(length) => {
-                    conn.readable = length == self.scratch.len();
-                    handler.handle_received(id, &self.scratch[..length]);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    conn.readable = false;
-                    conn.hangup = false;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return conn.fail(handler),
-            }
-        }
-        if conn.readable || conn.hangup {
-            conn.list(&mut self.ready);
-        }
-    }
-
-    fn go_on_writing<H: Handler>(&mut self, id: ConnId, handler: &mut H) {
-        let Some(conn) = self.conn(id) else { return };
-        if !std::mem::take(&mut conn.writable) {
-            return;
-        }
-        let Some(sending) = &mut conn.sending else { return };
-        match write_all(&mut conn.socket, &sending.buffer, &mut sending.written) {
-            Ok(true) => conn.give_back(handler),
-            Ok(false) => {}
-            Err(_) => conn.fail(handler),
         }
     }
 
     fn send(&mut self, id: ConnId, buffer: Outbox) {
-        let Some(conn) = self.conn(id) else {
-            return self.completions.push_back(Completion::Sent(id, buffer, 0));
+        let Some(conn) = self.conns.find(id) else {
+            return self.completions.push(Completion::Sent(id, buffer, 0));
         };
         debug_assert!(conn.sending.is_none(), "one send in flight");
         let mut written = 0;
-        match write_all(&mut conn.socket, &buffer, &mut written) {
-            Ok(true) => self.completions.push_back(Completion::Sent(id, buffer, written)),
+        match write_all(&mut conn.socket, &buffer, &mut written, &mut self.calls) {
+            Ok(true) => self.completions.push(Completion::Sent(id, buffer, written)),
             Ok(false) => conn.sending = Some(Box::new(Sending { buffer, written })),
             Err(_) => {
                 conn.ended = true;
-                self.completions.push_back(Completion::Sent(id, buffer, written));
-                self.completions.push_back(Completion::Failed(id, Failure::Reset));
+                self.completions.push(Completion::Sent(id, buffer, written));
+                self.completions.push(Completion::Failed(id, Failure::Reset));
             }
         }
     }
@@ -309,26 +274,22 @@ impl MioIo {
             self.insert(id, socket, true)
         });
         if let Err(error) = connected {
-            self.completions.push_back(Completion::Failed(id, failure_of(&error)));
+            self.completions.push(Completion::Failed(id, failure_of(&error)));
         }
     }
 
     fn close(&mut self, id: ConnId) {
-        let table = if id.is_link() { &mut self.links } else { &mut self.clients };
-        if let Some(place) = table.get_mut(id.index())
-            && place.as_ref().is_some_and(|conn| conn.id == id)
-            && let Some(mut conn) = place.take()
-        {
+        if let Some(mut conn) = self.conns.take(id) {
             // Closing takes it out of the selector; what is still in the event list finds no connection.
             if let Some(sending) = conn.sending.take() {
-                self.completions.push_back(Completion::Sent(id, sending.buffer, sending.written));
+                self.completions.push(Completion::Sent(id, sending.buffer, sending.written));
             }
             drop(conn);
         }
         if !id.is_link() {
             self.handle.client_closed();
         }
-        self.completions.push_back(Completion::Closed(id));
+        self.completions.push(Completion::Closed(id));
     }
 }
 
@@ -338,18 +299,14 @@ impl Io for MioIo {
         if handler.has_actions() {
             return Ok(());
         }
-        let busy = !self.ready.is_empty();
+        let busy = !(self.ready.links.is_empty() && self.ready.clients.is_empty());
         self.wait(if busy { Some(Duration::ZERO) } else { timeout })?;
         handler.handle_now(self.now);
-        let mail = self.note_events();
-        let ready = std::mem::replace(&mut self.ready, std::mem::take(&mut self.looked_at));
+        let mut mail = false;
         for links in [true, false] {
-            for &id in ready.iter().filter(|id| id.is_link() == links) {
-                self.handle_ready(id, handler);
-            }
+            self.handle_ready(links, handler);
+            mail = self.handle_events(links, handler);
         }
-        self.looked_at = ready;
-        self.looked_at.clear();
         if mail {
             self.take_mail(handler);
         }
@@ -362,12 +319,12 @@ impl Io for MioIo {
             Action::Connect { conn, backend, address } => self.connect(conn, backend, address),
             Action::Resolve { backend } => self.handle.resolve(backend),
             Action::PauseRead(id) => {
-                if let Some(conn) = self.conn(id) {
+                if let Some(conn) = self.conns.find(id) {
                     conn.paused = true;
                 }
             }
             Action::ResumeRead(id) => {
-                if let Some(conn) = find(&mut self.clients, &mut self.links, id) {
+                if let Some(conn) = self.conns.find(id) {
                     conn.paused = false;
                     if conn.readable || conn.hangup {
                         conn.list(&mut self.ready);
@@ -375,12 +332,12 @@ impl Io for MioIo {
                 }
             }
             Action::ShutdownWrite(id) => {
-                if let Some(conn) = self.conn(id) {
+                if let Some(conn) = self.conns.find(id) {
                     conn.socket.shutdown_write();
                 }
             }
             Action::Close(id) => self.close(id),
-            Action::Tell { worker, message } => self.handle.tell(worker, message),
+            Action::Tell { worker, message } => self.handle.tell(worker, *message),
             Action::Stop => {}
         }
     }
@@ -388,13 +345,104 @@ impl Io for MioIo {
     fn now(&self) -> Time {
         self.now
     }
+
+    fn take_calls(&mut self) -> Calls {
+        std::mem::take(&mut self.calls)
+    }
 }
 
 impl Conn {
+    /// Does what can be done now that something has become known of it.
+    #[inline]
+    fn look_at<H: Handler>(
+        &mut self,
+        scratch: &mut [u8],
+        calls: &mut Calls,
+        ready: &mut Ready,
+        handler: &mut H,
+    ) {
+        if self.connecting && !self.finish_connect(handler) {
+            return;
+        }
+        self.read(scratch, calls, ready, handler);
+        if std::mem::take(&mut self.writable) && self.sending.is_some() {
+            self.go_on_writing(calls, handler);
+        }
+    }
+
+    /// Reads what is there, within a tick's share.
+    #[inline]
+    fn read<H: Handler>(
+        &mut self,
+        scratch: &mut [u8],
+        calls: &mut Calls,
+        ready: &mut Ready,
+        handler: &mut H,
+    ) {
+        for _ in 0..READS_PER_TICK {
+            if self.paused || self.ended || !(self.readable || self.hangup) {
+                return;
+            }
+            calls.reads += 1;
+            match self.socket.read(scratch) {
+                Ok(0) => {
+                    self.ended = true;
+                    return handler.handle_eof(self.id);
+                }
+                Ok(length) => {
+                    self.readable = length == scratch.len();
+                    handler.handle_received(self.id, &scratch[..length]);
+                }
+                Err(Errno::WOULDBLOCK) => {
+                    self.readable = false;
+                    self.hangup = false;
+                }
+                Err(Errno::INTR) => {}
+                Err(_) => return self.fail(handler),
+            }
+        }
+        if self.readable || self.hangup {
+            self.list(ready);
+        }
+    }
+
+    #[cold]
+    fn go_on_writing<H: Handler>(&mut self, calls: &mut Calls, handler: &mut H) {
+        let Some(sending) = &mut self.sending else { return };
+        match write_all(&mut self.socket, &sending.buffer, &mut sending.written, calls) {
+            Ok(true) => self.give_back(handler),
+            Ok(false) => {}
+            Err(_) => self.fail(handler),
+        }
+    }
+
     /// It is looked at in the next tick.
-    fn list(&mut self, ready: &mut Vec<ConnId>) {
+    #[inline]
+    fn list(&mut self, ready: &mut Ready) {
         if !std::mem::replace(&mut self.listed, true) {
-            ready.push(self.id);
+            let list = if self.id.is_link() { &mut ready.links } else { &mut ready.clients };
+            list.push(self.id);
+        }
+    }
+
+    /// Sees what has become of a connect. True if the connection stands.
+    #[cold]
+    fn finish_connect<H: Handler>(&mut self, handler: &mut H) -> bool {
+        if !(self.writable || self.hangup) {
+            return false;
+        }
+        match connect_result(&self.socket) {
+            Ok(true) => {
+                self.connecting = false;
+                handler.handle_connected(self.id);
+                true
+            }
+            Ok(false) => false,
+            Err(failure) => {
+                self.ended = true;
+                handler.handle_failed(self.id, failure);
+                false
+            }
         }
     }
 
@@ -413,14 +461,42 @@ impl Conn {
     }
 }
 
-/// The connection, if it is still that one.
-fn find<'a>(
-    clients: &'a mut [Option<Conn>],
-    links: &'a mut [Option<Conn>],
-    id: ConnId,
-) -> Option<&'a mut Conn> {
-    let table = if id.is_link() { links } else { clients };
-    table.get_mut(id.index())?.as_mut().filter(|conn| conn.id == id)
+impl Conns {
+    /// The connection, if it is still that one.
+    #[inline]
+    fn find(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.places(id).get_mut(id.index())?.as_mut().filter(|conn| conn.id == id)
+    }
+
+    fn insert(&mut self, conn: Conn) {
+        let (places, index) = (self.places(conn.id), conn.id.index());
+        while places.chunks.len() <= index / CHUNK {
+            places.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        let chunk = &mut places.chunks[index / CHUNK];
+        while chunk.len() <= index % CHUNK {
+            chunk.push(None);
+        }
+        let place = &mut chunk[index % CHUNK];
+        debug_assert!(place.is_none(), "an index is used again only after its end was told");
+        *place = Some(conn);
+    }
+
+    fn take(&mut self, id: ConnId) -> Option<Conn> {
+        self.places(id).get_mut(id.index())?.take_if(|conn| conn.id == id)
+    }
+
+    #[inline]
+    fn places(&mut self, id: ConnId) -> &mut Places {
+        if id.is_link() { &mut self.links } else { &mut self.clients }
+    }
+}
+
+impl Places {
+    #[inline]
+    fn get_mut(&mut self, index: usize) -> Option<&mut Option<Conn>> {
+        self.chunks.get_mut(index / CHUNK)?.get_mut(index % CHUNK)
+    }
 }
 
 impl Socket {
@@ -441,44 +517,56 @@ impl Socket {
         };
     }
 
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.read(buffer),
-            Socket::Unix(stream) => stream.read(buffer),
-        }
+    /// Straight to the kernel: the C library's calls, which can be cancelled by another thread, cost 35
+    /// instructions more each.
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        recv(&*self, buffer, RecvFlags::empty()).map(|(length, _)| length)
     }
 
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.write(buffer),
-            Socket::Unix(stream) => stream.write(buffer),
-        }
+    #[inline]
+    fn write(&mut self, buffer: &[u8]) -> Result<usize, Errno> {
+        send(&*self, buffer, SendFlags::NOSIGNAL)
     }
 
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    /// Writes the bytes from `from` on, which stand in more than one piece.
+    #[cold]
+    fn write_pieces(&mut self, buffer: &Outbox, from: usize) -> Result<usize, Errno> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let filled = buffer.slices(from, &mut slices);
+        writev(&*self, &slices[..filled])
+    }
+}
+
+impl AsFd for Socket {
+    #[inline]
+    fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Socket::Tcp(stream) => stream.write_vectored(slices),
-            Socket::Unix(stream) => stream.write_vectored(slices),
+            Socket::Tcp(stream) => stream.as_fd(),
+            Socket::Unix(stream) => stream.as_fd(),
         }
     }
 }
 
 /// Writes what the kernel takes. True when all of it is written.
-fn write_all(socket: &mut Socket, buffer: &Outbox, written: &mut usize) -> io::Result<bool> {
+#[inline]
+fn write_all(
+    socket: &mut Socket,
+    buffer: &Outbox,
+    written: &mut usize,
+    calls: &mut Calls,
+) -> Result<bool, Errno> {
     while *written < buffer.len() {
+        calls.writes += 1;
         let wrote = match buffer.single(*written) {
             Some(bytes) => socket.write(bytes),
-            None => {
-                let mut slices = [IoSlice::new(&[]); SLICES];
-                let filled = buffer.slices(*written, &mut slices);
-                socket.write_vectored(&slices[..filled])
-            }
+            None => socket.write_pieces(buffer, *written),
         };
         match wrote {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(0) => return Err(Errno::PIPE),
             Ok(count) => *written += count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(Errno::WOULDBLOCK) => return Ok(false),
+            Err(Errno::INTR) => {}
             Err(error) => return Err(error),
         }
     }

@@ -37,7 +37,7 @@ const LINK: u32 = 1 << 31;
 
 impl ConnId {
     /// A client's connection.
-    pub fn client(index: u32, generation: u32) -> Self {
+    pub const fn client(index: u32, generation: u32) -> Self {
         debug_assert!(index & LINK == 0);
         ConnId { index, generation }
     }
@@ -121,8 +121,8 @@ pub enum Action {
     Tell {
         /// Which.
         worker: usize,
-        /// What.
-        message: Message,
+        /// What. Boxed, for actions are moved a lot and messages are rare.
+        message: Box<Message>,
     },
     /// The worker has nothing left to do: end its loop.
     Stop,
@@ -179,4 +179,18 @@ pub trait Io {
 
     /// The time now.
     fn now(&self) -> Time;
+
+    /// The system calls since this was asked last.
+    fn take_calls(&mut self) -> Calls;
+}
+
+/// System calls of an engine for connections that stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// Waits for events.
+    pub polls: u64,
+    /// Reads, of any kind.
+    pub reads: u64,
+    /// Writes, of any kind.
+    pub writes: u64,
 }

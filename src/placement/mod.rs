@@ -34,10 +34,28 @@ impl Placement {
     /// The owner of `key`: its index in the list that the placement was made of.
     #[inline]
     pub fn owner(&self, key: &[u8]) -> usize {
+        self.place(key).server
+    }
+
+    /// The owner of `key`, and a hash of it that was made on the way.
+    #[inline]
+    pub fn place(&self, key: &[u8]) -> Place {
         match &self.rule {
-            Rule::Rendezvous(table) => table.owner(key),
+            Rule::Rendezvous(table) => {
+                let hash = rendezvous::hash(key);
+                Place { server: table.slot_owner(rendezvous::slot(hash)), hash: hash as u32 }
+            }
         }
     }
+}
+
+/// Where a key lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Index of the server.
+    pub server: usize,
+    /// Equal for equal keys, and evenly spread over the keys of one server: for tables of keys.
+    pub hash: u32,
 }
 
 /// An enum, not a trait object: the default's look-up is inlined into the path of a request.

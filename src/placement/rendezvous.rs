@@ -49,7 +49,7 @@ impl Rendezvous {
     /// The index of the server that owns `key`.
     #[inline]
     pub fn owner(&self, key: &[u8]) -> usize {
-        self.slot_owner(slot(key))
+        self.slot_owner(slot(hash(key)))
     }
 
     /// The index of the server that owns `slot`, which must be less than [`SLOTS`].
@@ -69,10 +69,16 @@ impl std::fmt::Debug for Rendezvous {
     }
 }
 
-/// The slot of `key`, less than [`SLOTS`].
+/// The hash of `key`, of which [`slot`] takes the top bits.
 #[inline]
-pub fn slot(key: &[u8]) -> usize {
-    (xxh3_64_with_seed(key, SEED) >> (64 - SLOT_BITS)) as usize
+pub fn hash(key: &[u8]) -> u64 {
+    xxh3_64_with_seed(key, SEED)
+}
+
+/// The slot of a key with this hash, less than [`SLOTS`].
+#[inline]
+pub fn slot(hash: u64) -> usize {
+    (hash >> (64 - SLOT_BITS)) as usize
 }
 
 /// Owner of each slot. Arrays of a known length, so that a slot is in bounds without a check; one byte an

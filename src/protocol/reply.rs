@@ -4,7 +4,7 @@
 
 use super::binary::{HEADER_BYTES, RESPONSE_MAGIC};
 use super::number::digits;
-pub use super::plain_reply::{hit, value_hit};
+pub use super::plain_reply::value_hit;
 use super::plain_reply::{plain_line, plain_meta, plain_value};
 use super::scan;
 

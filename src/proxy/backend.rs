@@ -14,6 +14,7 @@ use crate::io::ConnId;
 use crate::time::Time;
 
 use super::link::LinkProtocol;
+use super::link_queue::Position;
 
 /// The longest that a down backend waits for its next probe.
 pub(super) const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(5);
@@ -23,6 +24,8 @@ pub(super) const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(5);
 pub(super) struct Backend {
     pub(super) text: Option<ConnId>,
     pub(super) binary: Option<ConnId>,
+    /// Who queued a request on the link for text last, and where that stands.
+    pub(super) position: Position,
     /// Links whose sending side is shut down, oldest first.
     pub(super) retired: Vec<ConnId>,
     /// Addresses that its name had when it was last looked up.

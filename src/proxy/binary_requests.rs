@@ -81,7 +81,12 @@ impl Proxy {
             key,
             |out, tag| {
                 compose::binary_head(out, request, answering, tag);
-                Value::bare(request.value, backing, moved_min)
+                match backing {
+                    Some(backing) if request.value.len() >= moved_min => {
+                        Value::Moved(backing.slice_ref(request.value))
+                    }
+                    _ => Value::Copied(request.value),
+                }
             },
         );
     }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::buffer::Outbox;
 use crate::io::{Action, ConnId};
 use crate::protocol::binary::REQUEST_MAGIC;
-use crate::protocol::text::Partial;
+use crate::protocol::text::{self, Partial};
 
 use super::Proxy;
 use super::replies::{Answer, First, Slots};
@@ -44,6 +44,10 @@ pub(super) struct Client {
     pub(super) outbox: Outbox,
     /// Bytes handed to the driver and not given back.
     pub(super) sending: usize,
+    /// Bytes of answers that it has not taken: in the outbox, with the driver, or awaiting their turn.
+    pub(super) owed: usize,
+    /// The tick in which requests were last read from it.
+    pub(super) last_run: u32,
     pub(super) dirty: bool,
     /// Its requests wait until it has taken some of what it is owed.
     pub(super) stalled: bool,
@@ -118,9 +122,10 @@ pub(super) struct Unlink {
 }
 
 impl Client {
-    /// Bytes of answers that it has not taken.
-    pub(super) fn owed_bytes(&self) -> usize {
-        self.outbox.len() + self.sending + self.slots.held_bytes()
+    /// Its next bytes are not simply its next request.
+    #[inline]
+    fn is_held_up(&self) -> bool {
+        self.ending || self.windowed.is_some() || self.swallow.is_some()
     }
 
     /// Everything that was asked has been answered and written.
@@ -152,12 +157,17 @@ impl Proxy {
     }
 
     pub(super) fn receive_from_client(&mut self, conn: ConnId, bytes: &[u8]) {
-        let Some(client) = self.client(conn) else { return };
+        let Some(client) = self.clients.get_mut(conn.index(), conn.generation()) else { return };
         if client.ending {
             return;
         }
         self.counters.bytes_read += bytes.len() as u64;
-        self.take_client_bytes(conn, bytes);
+        if client.unread.is_empty() && !client.stalled {
+            self.run = client.begin_run(conn, self.tick);
+            self.take_frames(conn, bytes, None);
+        } else {
+            self.take_client_bytes(conn, bytes);
+        }
     }
 
     /// The client sends no more: what it has asked for whole is still answered, then the connection ends.
@@ -185,13 +195,34 @@ impl Proxy {
     }
 
     /// Answers a slot of a client; if the client is gone, only the answer is dropped.
-    #[inline]
     pub(super) fn answer(&mut self, conn: ConnId, slot: u32, answer: Answer<'_>) {
+        match answer.moved {
+            None => self.answer_with(conn, slot, |bytes| answer.copy_to(bytes)),
+            Some(_) => self.answer_moved(conn, slot, answer),
+        }
+    }
+
+    #[inline(never)]
+    fn answer_moved(&mut self, conn: ConnId, slot: u32, answer: Answer<'_>) {
         let Some(client) = self.clients.get_mut(conn.index(), conn.generation()) else { return };
         if client.closed || client.cut {
             return;
         }
-        client.slots.fill(slot, answer, &mut client.outbox, &mut self.spare);
+        client.owed += client.slots.fill_moved(slot, answer, &mut client.outbox, &mut self.room);
+        if let First::Streaming(fanout) = client.slots.first() {
+            self.parked.push(fanout);
+        }
+        self.touch_client(conn);
+    }
+
+    /// As [`Self::answer`], with what `write` appends.
+    #[inline]
+    pub(super) fn answer_with(&mut self, conn: ConnId, slot: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        let Some(client) = self.clients.get_mut(conn.index(), conn.generation()) else { return };
+        if client.closed || client.cut {
+            return;
+        }
+        client.owed += client.slots.fill_with(slot, &mut client.outbox, &mut self.room, write);
         if let First::Streaming(fanout) = client.slots.first() {
             self.parked.push(fanout);
         }
@@ -224,9 +255,9 @@ impl Proxy {
 
     pub(super) fn sent_to_client(&mut self, conn: ConnId, buffer: Outbox, written: usize) {
         self.counters.bytes_written += written as u64;
-        buffer.recycle(&mut self.spare);
+        buffer.recycle(&mut self.room.spare);
         let Some(client) = self.client(conn) else { return };
-        client.sending = 0;
+        client.owed -= std::mem::take(&mut client.sending);
         let streaming = client.slots.first();
         if client.stalled || client.ending || !client.outbox.is_empty() {
             self.touch_client(conn);
@@ -239,7 +270,7 @@ impl Proxy {
     pub(super) fn forget_client(&mut self, conn: ConnId) {
         if let Some(client) = self.clients.remove(conn.index(), conn.generation()) {
             self.counters.curr_connections -= 1;
-            client.outbox.recycle(&mut self.spare);
+            client.outbox.recycle(&mut self.room.spare);
         }
     }
 
@@ -295,7 +326,7 @@ impl Proxy {
             if client.stalled
                 && client.windowed.is_none()
                 && client.slots.len() <= limits.client_requests_max / 2
-                && client.owed_bytes() <= limits.client_unread_max / 2
+                && client.owed <= limits.client_unread_max / 2
             {
                 self.stalled.push(conn);
             } else if client.ending && !client.stalled && client.is_settled() {
@@ -313,7 +344,7 @@ impl Proxy {
             client.unread = Vec::new();
             let outbox = std::mem::take(&mut client.outbox);
             let streams = client.slots.streams();
-            outbox.recycle(&mut self.spare);
+            outbox.recycle(&mut self.room.spare);
             self.parked.extend(streams);
             self.actions.push_back(Action::Close(conn));
         }
@@ -321,6 +352,7 @@ impl Proxy {
 
     /// Parses what has come. Whole frames are dealt with in place; only an unfinished one is kept.
     fn take_client_bytes(&mut self, conn: ConnId, mut bytes: &[u8]) {
+        self.begin_run(conn);
         loop {
             let Some(client) = self.client(conn) else { return };
             if client.stalled {
@@ -365,26 +397,48 @@ impl Proxy {
         while at < input.len() {
             let limits = &self.settings.limits;
             let Some(client) = self.clients.get_mut(conn.index(), conn.generation()) else { return };
-            if client.ending {
-                return;
+            if client.is_held_up() {
+                if client.ending {
+                    return;
+                }
+                if client.windowed.is_some() && !client.gone {
+                    return self.stall_client(conn, &input[at..]);
+                }
+                if client.swallow.is_some() {
+                    at += self.swallow(conn, input.len() - at);
+                    continue;
+                }
             }
-            let too_much = client.slots.len() >= limits.client_requests_max
-                || client.owed_bytes() > limits.client_unread_max;
-            if (too_much || client.windowed.is_some()) && !client.gone {
+            let too_much =
+                client.slots.len() >= limits.client_requests_max || client.owed > limits.client_unread_max;
+            if too_much && !client.gone {
                 return self.stall_client(conn, &input[at..]);
-            }
-            if client.swallow.is_some() {
-                at += self.swallow(conn, input.len() - at);
-                continue;
             }
             if client.protocol == Protocol::Unknown {
                 let binary = input[at] == REQUEST_MAGIC;
                 client.protocol = if binary { Protocol::Binary } else { Protocol::Text };
             }
-            let progress = std::mem::take(&mut client.progress);
-            let taken = match client.protocol {
-                Protocol::Binary => self.take_binary(conn, &input[at..], backing),
-                _ => self.take_text(conn, &input[at..], progress.scanned, backing),
+            let scanned = std::mem::take(&mut client.progress.scanned);
+            if client.protocol == Protocol::Text
+                && scanned == 0
+                && let Some(get) = text::plain_get(&input[at..], limits.get_line_max)
+            {
+                let slot = client.slots.reserve();
+                self.get(conn, slot, get.with_cas, get.key);
+                at += get.total;
+                continue;
+            }
+            let is_text = client.protocol == Protocol::Text;
+            if is_text
+                && scanned == 0
+                && let Some(total) = self.take_plain(conn, &input[at..], backing)
+            {
+                at += total;
+                continue;
+            }
+            let taken = match is_text {
+                false => self.take_binary(conn, &input[at..], backing),
+                true => self.take_text(conn, &input[at..], scanned, backing),
             };
             match taken {
                 Taken::Frame(length) => at += length,
@@ -401,6 +455,7 @@ impl Proxy {
         client.progress = progress;
     }
 
+    #[cold]
     fn stall_client(&mut self, conn: ConnId, rest: &[u8]) {
         self.counters.paused_reads += 1;
         let Some(client) = self.client(conn) else { return };

@@ -5,16 +5,18 @@ use crate::time::Time;
 
 use super::Proxy;
 use super::backend::Why;
-use super::link::{LinkState, Target};
+use super::link::{Expect, LinkState, Target};
 
 impl Proxy {
     /// Carries out everything that is due now, and finds the next deadline.
     pub(super) fn expire(&mut self) {
         self.wake = Time::NEVER;
-        let links: Vec<(u32, u32)> = self.links.ids().collect();
-        for (index, generation) in links {
+        let mut ids = std::mem::take(&mut self.ids);
+        ids.extend(self.links.ids());
+        for (index, generation) in ids.drain(..) {
             self.expire_link(ConnId::link(index, generation));
         }
+        self.ids = ids;
         for backend in 0..self.backends.len() {
             if let Some(at) = self.probe(backend) {
                 self.wake_at(at);
@@ -55,7 +57,7 @@ impl Proxy {
         loop {
             let Some(link) = self.link(conn) else { return };
             let (marks, handed) = (link.marks, link.handed);
-            let Some(pending) = link.pipeline.get_mut(marks) else { return };
+            let Some(pending) = link.queue.pipeline.get_mut(marks) else { return };
             if pending.start >= handed || pending.deadline > now || link.state != LinkState::Standing {
                 return;
             }
@@ -66,14 +68,29 @@ impl Proxy {
                 link.marked = now;
             }
             let (backend, silent) = (link.backend, now >= link.heard + timeout);
-            let before: usize =
-                link.pipeline.iter().take(marks).map(|pending| pending.key_bytes as usize).sum();
-            let key = link.keys.peek(before, expired.key_bytes as usize);
-            self.counters.timeouts += u64::from(expired.target != Target::Greeting);
+            let key = link.queue.keys.peek(link.queue.key_bytes_before(marks), expired.key_bytes as usize);
             if silent {
                 self.count_failure(backend, Why::TimedOut);
             }
-            self.fail(backend, expired.target, expired.expect, &key, Why::TimedOut);
+            if expired.expect == Expect::Joined {
+                self.fail_joined_at(conn, marks);
+            } else {
+                self.counters.timeouts += u64::from(expired.target != Target::Greeting);
+                self.fail(backend, expired.target, expired.expect, &key, Why::TimedOut);
+            }
+        }
+    }
+
+    /// Those who asked for keys of the joined get at this place of the pipeline get the error. It stays, so
+    /// that its reply is known when it comes.
+    fn fail_joined_at(&mut self, conn: ConnId, index: usize) {
+        let Some(link) = self.link(conn) else { return };
+        let (backend, place) = (link.backend, link.queue.joined_before(index));
+        let Some(mut joined) = link.queue.joined.remove(place) else { return };
+        self.counters.timeouts += self.fail_joined(backend, &joined, Why::TimedOut);
+        joined.abandon();
+        if let Some(link) = self.link(conn) {
+            link.queue.joined.insert(place, joined);
         }
     }
 
@@ -82,30 +99,26 @@ impl Proxy {
         let now = self.now;
         let Some(link) = self.link(conn) else { return };
         let mut first = link.first_unwritten();
-        if link.pipeline.get(first).is_some_and(|pending| pending.target == Target::Greeting) {
+        if link.queue.pipeline.get(first).is_some_and(|pending| pending.target == Target::Greeting) {
             first += 1;
         }
-        let count = link.pipeline.iter().skip(first).take_while(|pending| pending.deadline <= now).count();
+        let entries = link.queue.pipeline.iter().skip(first);
+        let count = entries.take_while(|pending| pending.deadline <= now).count();
         if count == 0 || link.state == LinkState::Closed {
             return;
         }
-        let start = link.pipeline[first].start;
-        let end = link.pipeline.get(first + count).map_or(link.queued, |pending| pending.start);
-        link.outbox.cut((start - link.handed) as usize, (end - start) as usize);
-        link.queued -= end - start;
-        let skip: usize = link.pipeline.iter().take(first).map(|pending| pending.key_bytes as usize).sum();
-        let backend = link.backend;
-        let mut expired = Vec::with_capacity(count);
-        for pending in link.pipeline.drain(first..first + count) {
-            let key = link.keys.take(skip, pending.key_bytes as usize);
-            expired.push((pending, key));
-        }
-        for pending in link.pipeline.iter_mut().skip(first) {
-            pending.start -= end - start;
-        }
-        for (pending, key) in expired {
-            self.counters.timeouts += 1;
-            self.fail(backend, pending.target, pending.expect, &key, Why::TimedOut);
+        let (backend, handed) = (link.backend, link.handed);
+        for (pending, key, joined) in link.queue.cut(first, count, handed) {
+            match joined {
+                Some(joined) => {
+                    self.counters.timeouts += self.fail_joined(backend, &joined, Why::TimedOut);
+                    self.room.joined.give(joined);
+                }
+                None => {
+                    self.counters.timeouts += 1;
+                    self.fail(backend, pending.target, pending.expect, &key, Why::TimedOut);
+                }
+            }
         }
     }
 
@@ -115,8 +128,8 @@ impl Proxy {
         if matches!(link.state, LinkState::Retired | LinkState::Closed) {
             return None;
         }
-        let waiting = link.pipeline.iter().skip(link.marks).take(2).map(|pending| pending.deadline);
-        let unwritten = link.pipeline.get(link.first_unwritten()).map(|pending| pending.deadline);
+        let waiting = link.queue.pipeline.iter().skip(link.marks).take(2).map(|pending| pending.deadline);
+        let unwritten = link.queue.pipeline.get(link.first_unwritten()).map(|pending| pending.deadline);
         let retire = (link.marks > 0).then(|| link.heard.max(link.marked) + timeout);
         let attempt = link.is_opening().then_some(link.attempt_deadline);
         waiting.chain(unwritten).chain(retire).chain(attempt).min().filter(|&at| at != Time::NEVER)

@@ -8,12 +8,12 @@
 
 use std::ops::Range;
 
+use crate::buffer::Recycle;
 use crate::io::ConnId;
 use crate::limits::WINDOW_GROWTH_MAX;
+use crate::placement::Place;
 use crate::protocol::compose;
 use crate::time::Time;
-
-use super::backend::Why;
 
 /// Index and generation of a multi-key read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,16 +67,21 @@ pub(super) struct Fanout {
     pub(super) client: ConnId,
     pub(super) slot: u32,
     pub(super) read: Read,
-    /// The keys, end to end, and each one's end and owner.
+    /// The keys, end to end, and where each ends and lies.
     keys: Vec<u8>,
     asked: Vec<Asked>,
     /// The keys that were asked for last.
     pub(super) window: Range<usize>,
-    /// One for each backend in the window.
-    pub(super) parts: Vec<Part>,
-    /// Parts of the window that are still to come.
+    /// Keys of the window that are not answered.
     pub(super) waiting: usize,
-    /// Whole values that have come, in order, and are not given to the client.
+    /// The window's values as they came, end to end, and each key's place among them; empty for a miss.
+    values: Vec<u8>,
+    places: Vec<Range<usize>>,
+    /// Values of the window that came.
+    hits: usize,
+    /// The first key of the window that has no answer, and the error in its place.
+    pub(super) failure: Option<Failure>,
+    /// Whole values of earlier windows, in order, that are not given to the client.
     pub(super) held: Vec<u8>,
     /// Bytes of values seen in all windows so far.
     seen_bytes: usize,
@@ -92,64 +97,41 @@ pub(super) struct Fanout {
     pub(super) refusal: Option<&'static [u8]>,
 }
 
+/// The place among the values of a key that was not there.
+const MISS: Range<usize> = 0..0;
+
+/// The place of a key that is not answered: nowhere.
+#[expect(clippy::reversed_empty_ranges, reason = "no value stands at such a place")]
+const UNANSWERED: Range<usize> = 1..0;
+
 #[derive(Clone, Copy, Debug)]
 struct Asked {
     end: u32,
+    hash: u32,
     backend: u16,
 }
 
-/// What one backend has to answer of a window.
-#[derive(Debug)]
-pub(super) struct Part {
-    pub(super) backend: u16,
-    /// Its keys, by their place in the request.
-    keys: Vec<u32>,
-    /// How many of them are behind the last value that came.
-    passed: usize,
-    /// Its values, end to end, with the place of each one's key and its end.
-    bytes: Vec<u8>,
-    values: Vec<(u32, usize)>,
-    /// Requests that are not answered.
-    pub(super) requests: u32,
-    /// It has failed, and why.
-    pub(super) failed: Option<Failed>,
-}
-
-/// Why a part has no answer.
+/// Why a read has no answer.
 #[derive(Clone, Debug)]
-pub(super) enum Failed {
-    /// The backend did not give one.
-    Backend(Why),
-    /// It gave an error line.
-    Line(Box<[u8]>),
+pub(super) struct Failure {
+    /// The key, by its place in the request.
+    key: usize,
+    /// The error line.
+    pub(super) line: Vec<u8>,
 }
 
 impl Fanout {
-    /// A read without keys yet.
-    pub(super) fn new(client: ConnId, slot: u32, read: Read, deadline: Time) -> Self {
-        Fanout {
-            client,
-            slot,
-            read,
-            keys: Vec::new(),
-            asked: Vec::new(),
-            window: 0..0,
-            parts: Vec::new(),
-            waiting: 0,
-            held: Vec::new(),
-            seen_bytes: 0,
-            deadline,
-            streaming: false,
-            parked: false,
-            broken: false,
-            refusal: None,
-        }
+    /// Begins without keys.
+    pub(super) fn begin(&mut self, client: ConnId, slot: u32, read: Read, deadline: Time) {
+        (self.client, self.slot, self.read, self.deadline) = (client, slot, read, deadline);
     }
 
-    /// Adds a key and its owner.
-    pub(super) fn push(&mut self, key: &[u8], backend: usize) {
+    /// Adds a key and where it lies.
+    #[inline]
+    pub(super) fn push(&mut self, key: &[u8], place: Place) {
         self.keys.extend_from_slice(key);
-        self.asked.push(Asked { end: self.keys.len() as u32, backend: backend as u16 });
+        let (end, backend) = (self.keys.len() as u32, place.server as u16);
+        self.asked.push(Asked { end, hash: place.hash, backend });
     }
 
     /// Keys in all.
@@ -157,10 +139,18 @@ impl Fanout {
         self.asked.len()
     }
 
-    /// A key by its place.
-    pub(super) fn key(&self, index: usize) -> &[u8] {
-        let start = if index == 0 { 0 } else { self.asked[index - 1].end as usize };
-        &self.keys[start..self.asked[index].end as usize]
+    /// A key by its number.
+    #[inline]
+    pub(super) fn key(&self, number: usize) -> &[u8] {
+        let start = if number == 0 { 0 } else { self.asked[number - 1].end as usize };
+        &self.keys[start..self.asked[number].end as usize]
+    }
+
+    /// Where a key lies.
+    #[inline]
+    pub(super) fn place(&self, number: usize) -> Place {
+        let asked = &self.asked[number];
+        Place { server: usize::from(asked.backend), hash: asked.hash }
     }
 
     /// All windows have been asked for.
@@ -169,7 +159,7 @@ impl Fanout {
     }
 
     /// Moves on to the next window: at most `keys_max` keys at first, later as many as `bytes_max` bytes of
-    /// values like those seen allow, within a bound. Spreads its keys over [`Self::parts`].
+    /// values like those seen allow, within a bound.
     pub(super) fn next_window(&mut self, keys_max: usize, bytes_max: usize) {
         let start = self.window.end;
         let count = match self.seen_bytes.checked_div(start) {
@@ -177,89 +167,110 @@ impl Fanout {
             Some(average) => (bytes_max / average.max(1)).clamp(1, keys_max * WINDOW_GROWTH_MAX),
         };
         self.window = start..(start + count).min(self.asked.len());
-        self.parts.clear();
-        for index in self.window.clone() {
-            let backend = self.asked[index].backend;
-            let part = match self.parts.iter().position(|part| part.backend == backend) {
-                Some(part) => part,
-                None => {
-                    self.parts.push(Part::new(backend));
-                    self.parts.len() - 1
-                }
-            };
-            self.parts[part].keys.push(index as u32);
-        }
-        self.waiting = self.parts.len();
+        self.waiting = self.window.len();
+        self.hits = 0;
+        self.values.clear();
+        self.places.clear();
+        self.places.resize(self.window.len(), UNANSWERED);
     }
 
-    /// The keys of a part, in the order asked.
-    pub(super) fn part_keys(&self, part: usize) -> impl Iterator<Item = &[u8]> {
-        self.parts[part].keys.iter().map(|&index| self.key(index as usize))
+    /// A key of the window is there.
+    #[inline]
+    pub(super) fn take_value(&mut self, key: usize, frame: &[u8]) {
+        let start = self.values.len();
+        self.values.extend_from_slice(frame);
+        self.places[key - self.window.start] = start..self.values.len();
+        self.hits += 1;
+        self.waiting -= 1;
     }
 
-    /// Takes a value for a part. False if the backend was not asked for this key, or not in this order.
-    pub(super) fn take_value(&mut self, part: usize, key: &[u8], frame: &[u8]) -> bool {
-        let mut passed = self.parts[part].passed;
-        loop {
-            let Some(&index) = self.parts[part].keys.get(passed) else { return false };
-            passed += 1;
-            if self.key(index as usize) == key {
-                let part = &mut self.parts[part];
-                part.passed = passed;
-                part.bytes.extend_from_slice(frame);
-                part.values.push((index, part.bytes.len()));
-                return true;
-            }
+    /// A key of the window is not there.
+    #[inline]
+    pub(super) fn take_miss(&mut self, key: usize) {
+        self.places[key - self.window.start] = MISS;
+        self.waiting -= 1;
+    }
+
+    /// A key of the window has no answer; `line` is the error. The earliest key's is the one that counts.
+    pub(super) fn take_failure(&mut self, key: usize, line: impl FnOnce() -> Vec<u8>) {
+        self.take_miss(key);
+        if self.failure.as_ref().is_none_or(|failure| key < failure.key) {
+            self.failure = Some(Failure { key, line: line() });
         }
     }
 
-    /// Puts the window's values, in the order of the keys, behind what is held. Stops before the first key of
-    /// a failed part if `stop_at_failure`.
-    pub(super) fn merge(&mut self, stop_at_failure: bool) {
-        let mut next = vec![(0, 0); self.parts.len()];
-        for index in self.window.clone() {
-            let backend = self.asked[index].backend;
-            let place =
-                self.parts.iter().position(|part| part.backend == backend).expect("each key has a part");
-            let (part, (value, start)) = (&self.parts[place], &mut next[place]);
-            if stop_at_failure && part.failed.is_some() {
-                break;
-            }
-            if let Some(&(key, end)) = part.values.get(*value)
-                && key as usize == index
-            {
-                self.held.extend_from_slice(&part.bytes[*start..end]);
-                (*value, *start) = (*value + 1, end);
-            }
-        }
-        self.seen_bytes += self.parts.iter().map(|part| part.bytes.len()).sum::<usize>();
+    /// The window's values in the order of the keys, up to the first that has no answer.
+    pub(super) fn values(&self) -> impl Iterator<Item = &[u8]> {
+        let count =
+            self.failure.as_ref().map_or(self.window.len(), |failure| failure.key - self.window.start);
+        self.places[..count].iter().filter_map(|place| self.values.get(place.clone()))
+    }
+
+    /// The first key of the window that is not answered.
+    pub(super) fn first_unanswered(&self) -> Option<usize> {
+        self.places.iter().position(|place| *place == UNANSWERED).map(|index| self.window.start + index)
+    }
+
+    /// Bytes of all values of the window.
+    pub(super) fn value_bytes(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Puts the window's values behind what is held.
+    pub(super) fn hold(&mut self) {
+        let mut held = std::mem::take(&mut self.held);
+        self.values().for_each(|value| held.extend_from_slice(value));
+        self.held = held;
+        self.seen_bytes += self.values.len();
+        self.values.clear();
+        self.places.fill(MISS);
     }
 
     /// Values that came and keys asked for in this window, for the counters.
     pub(super) fn hits_and_keys(&self) -> (u64, u64) {
-        let hits = self.parts.iter().map(|part| part.values.len() as u64).sum();
-        (hits, self.window.len() as u64)
+        (self.hits as u64, self.window.len() as u64)
     }
 }
 
-impl Part {
-    fn new(backend: u16) -> Self {
-        Part {
-            backend,
-            keys: Vec::new(),
-            passed: 0,
-            bytes: Vec::new(),
+impl Recycle for Fanout {
+    fn fresh() -> Self {
+        Fanout {
+            client: ConnId::client(0, 0),
+            slot: 0,
+            read: Read::Get { with_cas: false },
+            keys: Vec::with_capacity(512),
+            asked: Vec::with_capacity(16),
+            window: 0..0,
+            waiting: 0,
             values: Vec::new(),
-            requests: 0,
-            failed: None,
+            places: Vec::new(),
+            hits: 0,
+            failure: None,
+            held: Vec::new(),
+            seen_bytes: 0,
+            deadline: Time::NEVER,
+            streaming: false,
+            parked: false,
+            broken: false,
+            refusal: None,
         }
     }
 
-    /// Forgets the values that came: its backend has failed.
-    pub(super) fn fail(&mut self, failed: Failed) {
-        self.bytes.clear();
+    fn clear(&mut self) {
+        self.keys.clear();
+        self.asked.clear();
         self.values.clear();
-        self.failed.get_or_insert(failed);
+        self.places.clear();
+        self.held.clear();
+        (self.window, self.failure, self.refusal) = (0..0, None, None);
+        (self.waiting, self.hits, self.seen_bytes) = (0, 0, 0);
+        (self.streaming, self.parked, self.broken) = (false, false, false);
+    }
+
+    fn bytes(&self) -> usize {
+        let keys = self.keys.capacity() + self.asked.capacity() * size_of::<Asked>();
+        let values = self.values.capacity() + self.held.capacity();
+        keys + values + self.places.capacity() * size_of::<Range<usize>>()
     }
 }
 
@@ -267,49 +278,53 @@ impl Part {
 mod tests {
     use super::*;
 
-    fn fanout(keys: &[(&str, usize)]) -> Fanout {
-        let mut fanout = Fanout::new(ConnId::client(0, 0), 0, Read::Get { with_cas: false }, Time::NEVER);
-        for (key, backend) in keys {
-            fanout.push(key.as_bytes(), *backend);
+    fn fanout(keys: &[&str]) -> Fanout {
+        let mut fanout = Fanout::fresh();
+        for key in keys {
+            fanout.push(key.as_bytes(), Place { server: 0, hash: 0 });
         }
         fanout
     }
 
     #[test]
-    fn values_come_back_in_the_order_asked_duplicates_included() {
-        let mut fanout = fanout(&[("a", 0), ("b", 1), ("a", 0), ("c", 1), ("d", 0)]);
+    fn values_come_back_in_the_order_asked() {
+        let mut fanout = fanout(&["a", "b", "a", "c", "d"]);
         fanout.next_window(10, 1000);
-        assert_eq!(fanout.part_keys(0).collect::<Vec<_>>(), [b"a", b"a", b"d"]);
-        assert!(fanout.take_value(1, b"c", b"<c>"));
-        assert!(fanout.take_value(0, b"a", b"<a>"));
-        assert!(fanout.take_value(0, b"a", b"<a>"));
-        assert!(fanout.take_value(0, b"d", b"<d>"));
-        fanout.merge(false);
+        assert_eq!(fanout.key(2), b"a");
+        fanout.take_value(3, b"<c>");
+        fanout.take_value(0, b"<a>");
+        fanout.take_miss(1);
+        assert_eq!(fanout.first_unanswered(), Some(2));
+        fanout.take_value(2, b"<a>");
+        assert_eq!((fanout.waiting, fanout.value_bytes()), (1, 9));
+        fanout.take_value(4, b"<d>");
+        assert_eq!(fanout.values().collect::<Vec<_>>().concat(), b"<a><a><c><d>");
+        assert_eq!((fanout.waiting, fanout.hits_and_keys()), (0, (4, 5)));
+        fanout.hold();
         assert_eq!(fanout.held, b"<a><a><c><d>");
-        assert!(!fanout.take_value(0, b"d", b"<d>"), "asked once, answered twice");
-        assert!(!fanout.take_value(1, b"x", b"<x>"), "never asked for");
     }
 
     #[test]
     fn windows_grow_with_what_was_seen() {
-        let keys: Vec<(String, usize)> = (0..1000).map(|number| (format!("k{number}"), 0)).collect();
-        let mut fanout = fanout(&keys.iter().map(|(key, backend)| (&key[..], *backend)).collect::<Vec<_>>());
+        let keys: Vec<String> = (0..1000).map(|number| format!("k{number}")).collect();
+        let mut fanout = fanout(&keys.iter().map(|key| &key[..]).collect::<Vec<_>>());
         fanout.next_window(10, 1000);
         assert_eq!(fanout.window, 0..10);
-        assert!(fanout.take_value(0, b"k3", &[b'v'; 500]));
-        fanout.merge(false);
+        fanout.take_value(3, &[b'v'; 500]);
+        fanout.hold();
         fanout.next_window(10, 1000);
         assert_eq!(fanout.window, 10..30, "500 bytes for 10 keys: 20 keys for 1000 bytes");
     }
 
     #[test]
-    fn a_streamed_answer_stops_before_the_failed_part() {
-        let mut fanout = fanout(&[("a", 0), ("b", 1), ("c", 0)]);
+    fn an_answer_stops_before_the_first_key_that_has_none() {
+        let mut fanout = fanout(&["a", "b", "c", "d"]);
         fanout.next_window(10, 1000);
-        assert!(fanout.take_value(0, b"a", b"<a>"));
-        assert!(fanout.take_value(0, b"c", b"<c>"));
-        fanout.parts[1].fail(Failed::Backend(Why::TimedOut));
-        fanout.merge(true);
-        assert_eq!(fanout.held, b"<a>");
+        fanout.take_value(0, b"<a>");
+        fanout.take_failure(3, || b"late".to_vec());
+        fanout.take_failure(1, || b"first".to_vec());
+        fanout.take_failure(2, || unreachable!("an earlier key has failed"));
+        assert_eq!(fanout.values().collect::<Vec<_>>(), [b"<a>"]);
+        assert_eq!(fanout.failure.map(|failure| failure.line), Some(b"first".to_vec()));
     }
 }

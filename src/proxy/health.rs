@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use crate::io::ConnId;
 use crate::protocol::binary::status;
 use crate::time::Time;
 
 use super::Proxy;
 use super::backend::{Probe, RETRY_INTERVAL_MAX, Why, error_text};
 use super::binary_requests::response;
-use super::fanout::Failed;
+use super::joined::{Asker, JoinedGet};
 use super::link::{Expect, LinkProtocol, Target};
 use super::replies::Answer;
 use super::settings::ReadErrors;
@@ -22,6 +23,7 @@ impl Proxy {
     }
 
     /// Answers a request whose backend did not.
+    #[cold]
     pub(super) fn fail(&mut self, backend: usize, target: Target, expect: Expect, key: &[u8], why: Why) {
         match target {
             Target::Slot(conn, slot) => {
@@ -29,13 +31,44 @@ impl Proxy {
                 let answer = self.failure_answer(backend, expect, key, why);
                 self.answer(conn, slot, Answer::copied(&answer));
             }
-            Target::Part(fanout, part) => self.fail_part(fanout, part, Failed::Backend(why)),
             Target::Broadcast(index, generation) => {
                 let text = error_text(&self.settings.backends[backend].name, why);
                 self.broadcast_answered((index, generation), Some(text.into_bytes()));
             }
-            Target::Greeting | Target::Mark => {}
+            Target::Joined | Target::Greeting | Target::Mark => {}
         }
+    }
+
+    /// Answers those whose keys a backend has not answered; gives how many they are.
+    pub(super) fn fail_joined(&mut self, backend: usize, joined: &JoinedGet, why: Why) -> u64 {
+        let mut failed = 0;
+        let with_cas = joined.read.with_cas();
+        let mut from = 0;
+        while let Some(number) = joined.next_missing(from) {
+            from = number + 1;
+            let mut askers = joined.askers_of(number);
+            while let Some(asker) = askers.next(joined) {
+                match asker {
+                    Asker::Slot(conn, slot) => self.fail_get(backend, conn, slot, with_cas, why),
+                    Asker::Part(fanout, key) => self.part_failed(fanout, key, why),
+                }
+                failed += 1;
+            }
+        }
+        failed
+    }
+
+    /// Answers a get whose backend did not.
+    #[cold]
+    pub(super) fn fail_get(&mut self, backend: usize, conn: ConnId, slot: u32, with_cas: bool, why: Why) {
+        self.backends[backend].errors += 1;
+        if self.reads_as_miss(with_cas) {
+            self.counters.backend_errors_as_misses += 1;
+            return self.answer(conn, slot, Answer::copied(b"END\r\n"));
+        }
+        self.counters.backend_errors += 1;
+        let text = error_text(&self.settings.backends[backend].name, why);
+        self.answer(conn, slot, Answer { rest: b"\r\n", ..Answer::copied(text.as_bytes()) });
     }
 
     /// The answer to a read of a text client, if the backend's failure is to look like a miss.
@@ -49,10 +82,6 @@ impl Proxy {
 
     fn failure_answer(&mut self, backend: usize, expect: Expect, key: &[u8], why: Why) -> Vec<u8> {
         match expect {
-            Expect::Get { with_cas } if self.reads_as_miss(with_cas) => {
-                self.counters.backend_errors_as_misses += 1;
-                return b"END\r\n".to_vec();
-            }
             Expect::Meta { read: true, quiet, raw_key, .. } => {
                 self.counters.backend_errors_as_misses += 1;
                 let echo = &key[usize::from(raw_key)..];
@@ -132,7 +161,7 @@ impl Proxy {
     /// A probe goes out on a fresh link; one with requests in flight is left to answer or to end by itself.
     fn shut_if_idle(&mut self, backend: usize) {
         let Some(conn) = self.backends[backend].text else { return };
-        if self.link(conn).is_some_and(|link| link.pipeline.is_empty()) {
+        if self.link(conn).is_some_and(|link| link.queue.pipeline.is_empty()) {
             self.backends[backend].text = None;
             self.shut_link(conn);
         }

@@ -1,23 +1,29 @@
 //! One link: a socket to a backend, its outbox, and the FIFO of what awaits a reply.
 //!
+//! Requests are numbered by the byte they start at, so that what was never written can be told from what may
+//! have reached the backend. Those of the present tick may still stand in stages, where gets are joined.
+//!
 //! ```text
 //!  Resolving -> Connecting -> Standing -> Retired -> gone
 //!      |            |            |           (its end, or too many of them)
 //!      +------------+------------+-> gone (lost, or out of step)
 //! ```
 //! A link begins with a question for the backend's version. What was queued before it stands goes out behind
-//! that. Requests are numbered by the byte they start at, so that what was never written can be told from
-//! what may have reached the backend.
+//! that.
 
 use std::collections::VecDeque;
 
-use crate::buffer::Outbox;
+use crate::buffer::{Outbox, Spare};
 use crate::io::ConnId;
+use crate::limits::{JOINED_KEYS_MAX, Limits};
 use crate::protocol::meta::MetaVerb;
 use crate::protocol::text::StoreVerb;
+use crate::stats::Counters;
 use crate::time::Time;
 
-use super::fanout::FanoutId;
+use super::fanout::Read;
+use super::joined::{Asker, JoinedGet};
+use super::room::Room;
 
 /// The protocol of a link; memcached decides by the first byte and stays with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,20 +60,25 @@ pub(super) struct Link {
     /// When the present connect attempt, and the whole of them, must have ended.
     pub(super) attempt_deadline: Time,
     pub(super) connect_deadline: Time,
-    pub(super) outbox: Outbox,
+    pub(super) queue: Queue,
+    /// What stands behind the queue in this tick. Those from `staged` on are empty, and kept for their room.
+    pub(super) stages: Vec<Stage>,
+    pub(super) staged: usize,
+    /// Stages from the first on that have no room for another key.
+    full: usize,
+    /// Keys that the next joined get may hold, by the size of the values that came.
+    pub(super) joined_keys_max: usize,
+    /// Bytes of a value, on average.
+    pub(super) value_bytes: usize,
     /// Bytes handed to the driver and not given back.
     pub(super) sending: usize,
     pub(super) dirty: bool,
-    /// Bytes ever put into the outbox.
-    pub(super) queued: u64,
     /// Bytes ever handed to the driver, less those it gave back unwritten.
     pub(super) handed: u64,
-    pub(super) pipeline: VecDeque<Pending>,
     /// How many at the pipeline's head only wait for a reply that will be thrown away.
     pub(super) marks: usize,
     /// When the first of these became one.
     pub(super) marked: Time,
-    pub(super) keys: KeyRing,
     /// Bytes of an unfinished reply.
     pub(super) unread: Vec<u8>,
     pub(super) needed: usize,
@@ -89,15 +100,17 @@ impl Link {
             address: 0,
             attempt_deadline: Time::NEVER,
             connect_deadline: Time::NEVER,
-            outbox: Outbox::default(),
+            queue: Queue::default(),
+            stages: Vec::new(),
+            staged: 0,
+            full: 0,
+            joined_keys_max: JOINED_KEYS_MAX,
+            value_bytes: 0,
             sending: 0,
             dirty: false,
-            queued: 0,
             handed: 0,
-            pipeline: VecDeque::new(),
             marks: 0,
             marked: now,
-            keys: KeyRing::default(),
             unread: Vec::new(),
             needed: 1,
             heard: now,
@@ -113,12 +126,187 @@ impl Link {
 
     /// Requests may be written now: nothing overdue is owed on it.
     pub(super) fn may_write(&self) -> bool {
-        self.state == LinkState::Standing && self.marks == 0 && self.sending == 0 && !self.outbox.is_empty()
+        self.state == LinkState::Standing
+            && self.marks == 0
+            && self.sending == 0
+            && !self.queue.outbox.is_empty()
     }
 
     /// The first of the pipeline's entries of which no byte was handed to the driver.
     pub(super) fn first_unwritten(&self) -> usize {
-        self.pipeline.partition_point(|pending| pending.start < self.handed)
+        self.queue.pipeline.partition_point(|pending| pending.start < self.handed)
+    }
+
+    /// Another request may be queued.
+    #[inline]
+    pub(super) fn has_room(&self, limits: &Limits) -> bool {
+        self.queue.pipeline.len() + self.staged < limits.link_requests_max
+            && self.queue.outbox.len() < limits.link_bytes_max
+    }
+
+    /// Puts everything that is staged into the queue. `deadline` is that of all requests of this tick.
+    pub(super) fn commit(&mut self, deadline: Time, spare: &mut Spare, counters: &mut Counters) {
+        for stage in &mut self.stages[..self.staged] {
+            if let Some(joined) = stage.joined.take() {
+                self.queue.push_joined(joined, deadline, spare, counters);
+            }
+            self.queue.append(&mut stage.after, spare);
+        }
+        (self.staged, self.full) = (0, 0);
+        self.stages.truncate(STAGES_KEPT);
+    }
+
+    /// The stage whose gets a get of `key` may join, `earliest` or later; the next new one if there is none.
+    #[inline]
+    pub(super) fn stage_for(&mut self, earliest: usize, read: Read, key: &[u8], hash: u32) -> usize {
+        let mut number = earliest.max(self.full.saturating_sub(FULL_LOOKED_AT));
+        while number < self.staged {
+            let joined = self.stages[number].joined.as_ref().expect("a stage in use has one");
+            let is_full = joined.len() >= self.joined_keys_max;
+            if joined.read == read && (!is_full || joined.asks_for(key, hash)) {
+                return number;
+            }
+            if is_full && number == self.full {
+                self.full += 1;
+            }
+            number += 1;
+        }
+        self.staged
+    }
+
+    /// Begins a new stage, with gets of this kind.
+    pub(super) fn open_stage(&mut self, read: Read, room: &mut Room) {
+        let mut joined = room.joined.take();
+        joined.begin(read);
+        if self.stages.len() == self.staged {
+            self.stages.push(Stage::default());
+        }
+        self.stages[self.staged].joined = Some(joined);
+        self.staged += 1;
+    }
+
+    /// A joined get has been answered, with values of so many bytes on average: the next ones hold more keys
+    /// or fewer. A large value counts at once, small ones little by little.
+    #[inline]
+    pub(super) fn note_value_bytes(&mut self, bytes: usize, bytes_max: usize) {
+        let before = self.value_bytes;
+        self.value_bytes = if bytes >= before { bytes } else { before - (before - bytes).div_ceil(8) };
+        if self.value_bytes != before {
+            self.joined_keys_max = (bytes_max / self.value_bytes.max(1)).clamp(1, JOINED_KEYS_MAX);
+        }
+    }
+}
+
+/// Requests in the order in which they leave: their bytes, and what awaits their replies.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    pub(super) outbox: Outbox,
+    /// Bytes ever put into the outbox.
+    pub(super) queued: u64,
+    pub(super) pipeline: VecDeque<Pending>,
+    pub(super) keys: KeyRing,
+    /// Those of the pipeline's entries with [`Expect::Joined`], in their order.
+    pub(super) joined: VecDeque<Box<JoinedGet>>,
+}
+
+impl Queue {
+    /// Puts a joined get at the end.
+    pub(super) fn push_joined(
+        &mut self,
+        joined: Box<JoinedGet>,
+        deadline: Time,
+        spare: &mut Spare,
+        counters: &mut Counters,
+    ) {
+        if let Read::Get { .. } = joined.read {
+            counters.backend_gets += 1;
+            counters.backend_get_keys += joined.len() as u64;
+            counters.joined_gets += if joined.askers() > 1 { u64::from(joined.askers()) } else { 0 };
+        }
+        let tail = self.outbox.tail(spare);
+        tail.reserve(joined.line().len() + 2);
+        tail.extend_from_slice(joined.line());
+        tail.extend_from_slice(b"\r\n");
+        let (target, expect) = (Target::Joined, Expect::Joined);
+        self.pipeline.push_back(Pending { target, expect, deadline, start: self.queued, key_bytes: 0 });
+        self.queued += joined.line().len() as u64 + 2;
+        self.joined.push_back(joined);
+    }
+
+    /// Puts everything of `other` at the end. Its entries start at the bytes of its outbox.
+    pub(super) fn append(&mut self, other: &mut Queue, spare: &mut Spare) {
+        if other.pipeline.is_empty() {
+            return;
+        }
+        let offset = self.queued;
+        let moved = other.pipeline.drain(..);
+        self.pipeline.extend(moved.map(|pending| Pending { start: pending.start + offset, ..pending }));
+        self.queued += other.queued;
+        self.outbox.append(std::mem::take(&mut other.outbox), spare);
+        self.keys.append(&mut other.keys);
+        self.joined.append(&mut other.joined);
+        other.queued = 0;
+    }
+
+    /// Takes out `count` entries from `first` on, of which nothing was handed to the driver, their bytes,
+    /// their keys and what was joined. `handed` is where the outbox begins.
+    pub(super) fn cut(
+        &mut self,
+        first: usize,
+        count: usize,
+        handed: u64,
+    ) -> Vec<(Pending, Vec<u8>, Option<Box<JoinedGet>>)> {
+        let start = self.pipeline[first].start;
+        let end = self.pipeline.get(first + count).map_or(self.queued, |pending| pending.start);
+        let (skip, joined) = (self.key_bytes_before(first), self.joined_before(first));
+        let mut taken = Vec::with_capacity(count);
+        for pending in self.pipeline.drain(first..first + count) {
+            let key = self.keys.take(skip, pending.key_bytes as usize);
+            let is_joined = pending.expect == Expect::Joined;
+            taken.push((pending, key, if is_joined { self.joined.remove(joined) } else { None }));
+        }
+        for pending in self.pipeline.iter_mut().skip(first) {
+            pending.start -= end - start;
+        }
+        self.outbox.cut((start - handed) as usize, (end - start) as usize);
+        self.queued -= end - start;
+        taken
+    }
+
+    /// Bytes of keys of the pipeline's entries before `index`.
+    pub(super) fn key_bytes_before(&self, index: usize) -> usize {
+        self.pipeline.iter().take(index).map(|pending| pending.key_bytes as usize).sum()
+    }
+
+    /// How many of the pipeline's entries before `index` are joined gets.
+    pub(super) fn joined_before(&self, index: usize) -> usize {
+        self.pipeline.iter().take(index).filter(|pending| pending.expect == Expect::Joined).count()
+    }
+}
+
+/// Stages whose room is kept.
+const STAGES_KEPT: usize = 64;
+
+/// Full stages in which a key is looked for that may be asked for already.
+const FULL_LOOKED_AT: usize = 4;
+
+/// A part of what is queued in one tick: gets that still may be joined, and then other requests.
+///
+/// Requests of different clients may leave in any order, those of one client may not. So its requests take
+/// the first place behind its earlier ones: a get joins the first stage that is not before them, another
+/// request goes behind the gets of that stage. Clients that have asked for nothing else begin at the first
+/// stage, or, with another request, in the queue itself.
+#[derive(Debug, Default)]
+pub(super) struct Stage {
+    pub(super) joined: Option<Box<JoinedGet>>,
+    pub(super) after: Queue,
+}
+
+impl Stage {
+    /// Another key for those that are joined here. True if nobody has asked for it before.
+    #[inline]
+    pub(super) fn ask(&mut self, key: &[u8], hash: u32, asker: Asker) -> bool {
+        self.joined.as_mut().expect("a stage in use has one").ask(key, hash, asker)
     }
 }
 
@@ -139,8 +327,8 @@ pub(super) struct Pending {
 pub(super) enum Target {
     /// A client's slot.
     Slot(ConnId, u32),
-    /// A part of a multi-key read.
-    Part(FanoutId, u16),
+    /// Those who ask for the keys of a joined get.
+    Joined,
     /// Everybody's answer is awaited for one slot.
     Broadcast(u32, u32),
     /// We asked for ourselves.
@@ -152,13 +340,8 @@ pub(super) enum Target {
 /// What the reply must look like, and what is made of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expect {
-    /// The whole answer to a get of one key, which stands in the key ring.
-    Get {
-        /// It was a gets.
-        with_cas: bool,
-    },
-    /// A part of a multi-key answer.
-    Values,
+    /// Values, and the end of them. What was asked stands first in [`Queue::joined`].
+    Joined,
     /// One line.
     Line {
         /// Of what.
@@ -267,6 +450,13 @@ impl KeyRing {
             self.bytes.drain(..self.start);
             self.start = 0;
         }
+    }
+
+    /// Puts all keys of `other` at the end.
+    pub(super) fn append(&mut self, other: &mut KeyRing) {
+        self.bytes.extend_from_slice(&other.bytes[other.start..]);
+        other.bytes.clear();
+        other.start = 0;
     }
 
     /// `length` bytes, `skip` bytes after the first in use.

@@ -1,8 +1,6 @@
 //! How links come and go. What was never written may go out on a fresh link; what may have reached the
 //! backend is never sent again.
 
-use std::collections::VecDeque;
-
 use crate::buffer::Outbox;
 use crate::io::{Action, ConnId, Failure};
 use crate::protocol::binary::{Request, opcode};
@@ -11,7 +9,11 @@ use crate::time::Time;
 
 use super::Proxy;
 use super::backend::Why;
-use super::link::{Expect, KeyRing, Link, LinkProtocol, LinkState, Pending, Target};
+use super::joined::JoinedGet;
+use super::link::{Expect, Link, LinkProtocol, LinkState, Pending, Queue, Target};
+
+/// Room that a link's outbox keeps between writes, bytes: more than a client's, and one for each link.
+const LINK_ROOM_KEPT: usize = 128 << 10;
 
 impl Proxy {
     /// The link to a backend for `protocol`; opened if there is none.
@@ -31,6 +33,7 @@ impl Proxy {
     }
 
     /// Opens a link; it begins with a question for the backend's version.
+    #[cold]
     pub(super) fn open_link(&mut self, backend: usize, protocol: LinkProtocol) -> ConnId {
         let mut link = Link::new(backend, protocol, self.now);
         link.connect_deadline = self.now + self.settings.connect_timeout;
@@ -72,9 +75,9 @@ impl Proxy {
         link.state = LinkState::Standing;
         link.heard = now;
         // What waited for the connect keeps its deadline, and deadlines in a pipeline do not go down.
-        let next = link.pipeline.get(1).map_or(Time::NEVER, |pending| pending.deadline);
+        let next = link.queue.pipeline.get(1).map_or(Time::NEVER, |pending| pending.deadline);
         let greeting_deadline = greeting_deadline.min(next);
-        if let Some(first) = link.pipeline.front_mut()
+        if let Some(first) = link.queue.pipeline.front_mut()
             && first.target == Target::Greeting
         {
             first.deadline = greeting_deadline;
@@ -111,7 +114,7 @@ impl Proxy {
         if address + 1 >= self.backends[backend].addresses || now >= deadline {
             return self.lose_link(conn, why);
         }
-        let rest = take_unwritten(self.link(conn).expect("it was there"));
+        let rest = self.take_unwritten(conn);
         self.shut_link(conn);
         let mut next = Link::new(backend, protocol, now);
         next.connect_deadline = deadline;
@@ -126,7 +129,7 @@ impl Proxy {
     pub(super) fn sent_to_link(&mut self, conn: ConnId, mut buffer: Outbox, written: usize) {
         self.counters.backend_bytes_written += written as u64;
         let Some(link) = self.links.get_mut(conn.index(), conn.generation()) else {
-            return buffer.recycle(&mut self.spare);
+            return buffer.recycle(&mut self.room.spare);
         };
         let unwritten = buffer.len() - written;
         link.sending = 0;
@@ -134,12 +137,12 @@ impl Proxy {
             // The link has failed, which will be told next. What was not written goes back to where it was.
             link.handed -= unwritten as u64;
             buffer.drop_front(written);
-            let behind = std::mem::replace(&mut link.outbox, buffer);
-            link.outbox.append(behind, &mut self.spare);
+            let behind = std::mem::replace(&mut link.queue.outbox, buffer);
+            link.queue.outbox.append(behind, &mut self.room.spare);
             return;
         }
-        buffer.recycle(&mut self.spare);
-        if !link.outbox.is_empty() {
+        link.queue.outbox.reuse(buffer, LINK_ROOM_KEPT, &mut self.room.spare);
+        if !link.queue.outbox.is_empty() {
             self.touch_link(conn);
         }
     }
@@ -150,8 +153,8 @@ impl Proxy {
         let Some(link) = self.link(conn) else { return };
         let (backend, protocol, was_opening) = (link.backend, link.protocol, link.is_opening());
         let written = link.first_unwritten();
-        let mut lost = take_written(link, written, why);
-        let rest = take_unwritten(link);
+        let mut lost = take_first(&mut link.queue, written, why);
+        let rest = self.take_unwritten(conn);
         self.shut_link(conn);
         *self.backends[backend].link(protocol) = None;
         if was_opening || !lost.is_empty() {
@@ -168,8 +171,9 @@ impl Proxy {
         let Some(link) = self.link(conn) else { return };
         let (backend, protocol) = (link.backend, link.protocol);
         let written = link.first_unwritten();
-        let mut lost = take_written(link, written, Why::TimedOut);
-        let rest = take_unwritten(link);
+        let mut lost = take_first(&mut link.queue, written, Why::TimedOut);
+        let rest = self.take_unwritten(conn);
+        let Some(link) = self.link(conn) else { return };
         link.state = LinkState::Retired;
         link.marks = 0;
         link.unread = Vec::new();
@@ -200,9 +204,9 @@ impl Proxy {
         if std::mem::replace(&mut link.state, LinkState::Closed) == LinkState::Closed {
             return;
         }
-        let outbox = std::mem::take(&mut link.outbox);
+        let outbox = std::mem::take(&mut link.queue.outbox);
         link.unread = Vec::new();
-        outbox.recycle(&mut self.spare);
+        outbox.recycle(&mut self.room.spare);
         if connected {
             self.actions.push_back(Action::Close(conn));
         } else {
@@ -221,16 +225,13 @@ impl Proxy {
     ) -> Vec<FailedRequest> {
         let mut failed = Vec::new();
         if let Some(why) = why.or(self.backends[backend].down.map(|_| Why::Down)) {
-            while let Some(pending) = rest.pipeline.pop_front() {
-                let key = rest.keys.front(pending.key_bytes as usize).to_vec();
-                rest.keys.pop(key.len());
-                failed.push((pending, key, why));
-            }
+            let count = rest.queue.pipeline.len();
+            failed = take_first(&mut rest.queue, count, why);
         }
-        if rest.pipeline.is_empty() {
-            rest.outbox.recycle(&mut self.spare);
+        if rest.queue.pipeline.is_empty() {
+            rest.queue.outbox.recycle(&mut self.room.spare);
         } else {
-            self.counters.requeued += rest.pipeline.len() as u64;
+            self.counters.requeued += rest.queue.pipeline.len() as u64;
             let conn = self.open_link(backend, protocol);
             self.adopt(conn, rest);
         }
@@ -240,24 +241,44 @@ impl Proxy {
     /// Answers requests that have failed. That comes last: it makes clients go on, and what they ask next
     /// must find the backend's links in order.
     fn fail_all(&mut self, backend: usize, failed: Vec<FailedRequest>) {
-        for (pending, key, why) in failed {
-            self.fail(backend, pending.target, pending.expect, &key, why);
+        for FailedRequest { pending, key, joined, why } in failed {
+            match joined {
+                Some(joined) => {
+                    self.fail_joined(backend, &joined, why);
+                    self.room.joined.give(joined);
+                }
+                None => self.fail(backend, pending.target, pending.expect, &key, why),
+            }
         }
     }
 
     /// Puts what another link never wrote behind the greeting of a new one.
-    fn adopt(&mut self, conn: ConnId, rest: Unwritten) {
+    fn adopt(&mut self, conn: ConnId, mut rest: Unwritten) {
+        let deadline = rest.queue.pipeline.front().map_or(Time::NEVER, |pending| pending.deadline);
         let Some(link) = self.links.get_mut(conn.index(), conn.generation()) else { return };
-        let offset = link.queued;
-        let deadline = rest.pipeline.front().map_or(Time::NEVER, |pending| pending.deadline);
-        link.queued += rest.outbox.len() as u64;
-        link.pipeline.extend(
-            rest.pipeline.into_iter().map(|pending| Pending { start: pending.start + offset, ..pending }),
-        );
-        link.keys = rest.keys;
+        link.queue.append(&mut rest.queue, &mut self.room.spare);
         link.next_opaque = link.next_opaque.max(rest.next_opaque);
-        link.outbox.append(rest.outbox, &mut self.spare);
         self.wake_at(deadline);
+    }
+
+    /// Takes out of a link what was never written, but for its greeting and for what has been answered with
+    /// an error. What was written must have been taken out before.
+    fn take_unwritten(&mut self, conn: ConnId) -> Unwritten {
+        let deadline = self.now + self.settings.timeout;
+        let link = self.links.get_mut(conn.index(), conn.generation()).expect("it was there");
+        debug_assert_eq!(link.first_unwritten(), 0);
+        link.commit(deadline, &mut self.room.spare, &mut self.counters);
+        let mut queue = std::mem::take(&mut link.queue);
+        let unwanted = |pending: &&Pending| matches!(pending.target, Target::Greeting | Target::Mark);
+        let unwanted = queue.pipeline.iter().take_while(unwanted).count();
+        take_first(&mut queue, unwanted, Why::Lost);
+        let start = queue.pipeline.front().map_or(queue.queued, |pending| pending.start);
+        queue.outbox.drop_front((start - link.handed) as usize);
+        for pending in &mut queue.pipeline {
+            pending.start -= start;
+        }
+        queue.queued -= start;
+        Unwritten { queue, next_opaque: link.next_opaque }
     }
 
     fn connect_link(&mut self, conn: ConnId, address: usize) {
@@ -281,7 +302,7 @@ impl Proxy {
 
     /// Asks for the version, before any request.
     fn greet(&mut self, link: &mut Link) {
-        let tail = link.outbox.tail(&mut self.spare);
+        let tail = link.queue.outbox.tail(&mut self.room.spare);
         let expect = match link.protocol {
             LinkProtocol::Text => {
                 tail.extend_from_slice(b"version\r\n");
@@ -302,8 +323,8 @@ impl Proxy {
             }
         };
         let deadline = Time::NEVER;
-        link.queued = link.outbox.len() as u64;
-        link.pipeline.push_back(Pending {
+        link.queue.queued = link.queue.outbox.len() as u64;
+        link.queue.pipeline.push_back(Pending {
             target: Target::Greeting,
             expect,
             deadline,
@@ -313,41 +334,28 @@ impl Proxy {
     }
 }
 
-/// A request, its key, and why it has failed.
-type FailedRequest = (Pending, Vec<u8>, Why);
+/// A request that has failed: its entry, its key, who asked if they were several, and why.
+struct FailedRequest {
+    pending: Pending,
+    key: Vec<u8>,
+    joined: Option<Box<JoinedGet>>,
+    why: Why,
+}
 
-/// Takes the first `count` entries out of a link's pipeline, with their keys.
-fn take_written(link: &mut Link, count: usize, why: Why) -> Vec<FailedRequest> {
+/// Takes the first `count` entries out of a pipeline, with what belongs to them.
+fn take_first(queue: &mut Queue, count: usize, why: Why) -> Vec<FailedRequest> {
     let mut taken = Vec::with_capacity(count);
-    for pending in link.pipeline.drain(..count) {
-        let key = link.keys.front(pending.key_bytes as usize).to_vec();
-        link.keys.pop(key.len());
-        taken.push((pending, key, why));
+    for pending in queue.pipeline.drain(..count) {
+        let key = queue.keys.front(pending.key_bytes as usize).to_vec();
+        queue.keys.pop(key.len());
+        let joined = if pending.expect == Expect::Joined { queue.joined.pop_front() } else { None };
+        taken.push(FailedRequest { pending, key, joined, why });
     }
     taken
 }
 
-/// What a link has queued and never handed to the driver, its greeting left out. The pipeline's entries start
-/// at the outbox's bytes.
+/// What a link has queued and never handed to the driver. The pipeline's entries start at the outbox's bytes.
 struct Unwritten {
-    outbox: Outbox,
-    pipeline: VecDeque<Pending>,
-    keys: KeyRing,
+    queue: Queue,
     next_opaque: u32,
-}
-
-/// Takes out of a link what was never written. What was written must have been taken out before.
-fn take_unwritten(link: &mut Link) -> Unwritten {
-    debug_assert_eq!(link.first_unwritten(), 0);
-    let mut pipeline = std::mem::take(&mut link.pipeline);
-    if pipeline.front().is_some_and(|pending| pending.target == Target::Greeting) {
-        pipeline.pop_front();
-    }
-    let start = pipeline.front().map_or(link.queued, |pending| pending.start);
-    let mut outbox = std::mem::take(&mut link.outbox);
-    outbox.drop_front((start - link.handed) as usize);
-    for pending in &mut pipeline {
-        pending.start -= start;
-    }
-    Unwritten { outbox, pipeline, keys: std::mem::take(&mut link.keys), next_opaque: link.next_opaque }
 }

@@ -1,52 +1,28 @@
-//! Putting requests on links: composed into the link's outbox, and entered into its pipeline.
+//! Putting requests on links: composed into the link's outbox, and entered into its pipeline. Gets are joined
+//! on the way.
 
 use bytes::Bytes;
 
 use crate::io::{Action, ConnId};
+use crate::placement::Place;
 
 use super::Proxy;
 use super::backend::Why;
+use super::client::Client;
+use super::fanout::Read;
+use super::joined::{Asker, JoinedGet};
 use super::link::{Expect, LinkProtocol, Pending, Target};
 
-/// What follows a request's line or head.
+/// What follows what was composed of a request.
 pub(super) enum Value<'a> {
     /// Nothing.
     None,
-    /// To be copied; then CR LF if `line`.
-    Copied {
-        /// The value.
-        value: &'a [u8],
-        /// A text request's.
-        line: bool,
-    },
-    /// To be moved; then CR LF if `line`.
-    Moved {
-        /// The value.
-        value: Bytes,
-        /// A text request's.
-        line: bool,
-    },
-}
-
-impl<'a> Value<'a> {
-    /// The value of a text request. Moved out of `backing`, which owns its bytes, if it is large.
-    pub(super) fn line(value: &'a [u8], backing: Option<&Bytes>, moved_min: usize) -> Self {
-        Value::of(value, backing, moved_min, true)
-    }
-
-    /// The value of a binary request.
-    pub(super) fn bare(value: &'a [u8], backing: Option<&Bytes>, moved_min: usize) -> Self {
-        Value::of(value, backing, moved_min, false)
-    }
-
-    fn of(value: &'a [u8], backing: Option<&Bytes>, moved_min: usize, line: bool) -> Self {
-        match backing {
-            Some(backing) if value.len() >= moved_min => {
-                Value::Moved { value: backing.slice_ref(value), line }
-            }
-            _ => Value::Copied { value, line },
-        }
-    }
+    /// A value to be copied.
+    Copied(&'a [u8]),
+    /// A value to be moved.
+    Moved(Bytes),
+    /// A value to be moved, and CR LF.
+    Line(Bytes),
 }
 
 impl Proxy {
@@ -81,53 +57,146 @@ impl Proxy {
         key: &[u8],
         compose: impl FnOnce(&mut Vec<u8>, u32) -> Value<'v>,
     ) -> Result<(), Why> {
-        let conn = self.link_for(backend, protocol)?;
-        let limits = &self.settings.limits;
+        let (conn, earlier) = self.find_place(backend, protocol)?;
+        let deadline = self.now + self.settings.timeout;
         let link = self.links.get_mut(conn.index(), conn.generation()).expect("a backend's link is there");
-        if link.pipeline.len() >= limits.link_requests_max || link.outbox.len() >= limits.link_bytes_max {
+        if !link.has_room(&self.settings.limits) {
             return Err(Why::Overloaded);
         }
         let tag = link.next_opaque;
         link.next_opaque = tag.wrapping_add(1);
-        let before = link.outbox.len();
-        let tail = link.outbox.tail(&mut self.spare);
+        let stage = earlier.others.min(link.staged as u32);
+        let queue = match stage {
+            0 => &mut link.queue,
+            _ => &mut link.stages[stage as usize - 1].after,
+        };
+        let spare = &mut self.room.spare;
+        let before = queue.outbox.len();
+        let tail = queue.outbox.tail(spare);
         match compose(tail, tag) {
             Value::None => {}
-            Value::Copied { value, line } => {
-                tail.extend_from_slice(value);
-                if line {
-                    tail.extend_from_slice(b"\r\n");
-                }
-            }
-            Value::Moved { value, line } => {
-                link.outbox.push(value);
-                if line {
-                    link.outbox.tail(&mut self.spare).extend_from_slice(b"\r\n");
-                }
+            Value::Copied(value) => tail.extend_from_slice(value),
+            Value::Moved(value) => queue.outbox.push(value, spare),
+            Value::Line(value) => {
+                queue.outbox.push(value, spare);
+                queue.outbox.tail(spare).extend_from_slice(b"\r\n");
             }
         }
-        link.keys.push(key);
-        let deadline = self.now + self.settings.timeout;
-        if link.pipeline.is_empty() {
-            link.heard = self.now;
-        }
+        queue.keys.push(key);
         let pending = Pending {
             target,
             expect: expect.tagged(tag),
             deadline,
-            start: link.queued,
+            start: queue.queued,
             key_bytes: key.len() as u32,
         };
-        link.pipeline.push_back(pending);
-        link.queued += (link.outbox.len() - before) as u64;
-        if !link.dirty {
-            link.dirty = true;
-            self.dirty_links.push(conn);
+        queue.pipeline.push_back(pending);
+        queue.queued += (queue.outbox.len() - before) as u64;
+        self.note_position(backend, Earlier { gets: stage, others: stage });
+        self.count_request(backend, conn);
+        Ok(())
+    }
+
+    /// Asks a backend for one key of a get or gets, together with those that others ask for in this tick.
+    ///
+    /// # Errors
+    /// The backend is down, or too much waits for it.
+    #[inline]
+    pub(super) fn ask(&mut self, place: Place, with_cas: bool, key: &[u8], asker: Asker) -> Result<(), Why> {
+        let (conn, earlier) = self.find_place(place.server, LinkProtocol::Text)?;
+        let link = self.links.get_mut(conn.index(), conn.generation()).expect("a backend's link is there");
+        let read = Read::Get { with_cas };
+        let stage = link.stage_for(earlier.gets as usize, read, key, place.hash);
+        if stage == link.staged {
+            if !link.has_room(&self.settings.limits) {
+                return Err(Why::Overloaded);
+            }
+            link.open_stage(read, &mut self.room);
+            link.stages[stage].ask(key, place.hash, asker);
+            self.count_request(place.server, conn);
+        } else if !link.stages[stage].ask(key, place.hash, asker) {
+            self.counters.shared_keys += 1;
         }
+        self.note_position(place.server, Earlier { gets: stage as u32, others: stage as u32 + 1 });
+        Ok(())
+    }
+
+    /// Queues a multi-key read that no other get may join.
+    ///
+    /// # Errors
+    /// The backend is down, or too much waits for it: with the read itself.
+    pub(super) fn queue_joined(
+        &mut self,
+        backend: usize,
+        joined: Box<JoinedGet>,
+    ) -> Result<(), (Box<JoinedGet>, Why)> {
+        let (conn, earlier) = match self.find_place(backend, LinkProtocol::Text) {
+            Ok(found) => found,
+            Err(why) => return Err((joined, why)),
+        };
+        let deadline = self.now + self.settings.timeout;
+        let link = self.links.get_mut(conn.index(), conn.generation()).expect("a backend's link is there");
+        if !link.has_room(&self.settings.limits) {
+            return Err((joined, Why::Overloaded));
+        }
+        let stage = earlier.others.min(link.staged as u32);
+        let queue = match stage {
+            0 => &mut link.queue,
+            _ => &mut link.stages[stage as usize - 1].after,
+        };
+        queue.push_joined(joined, deadline, &mut self.room.spare, &mut self.counters);
+        self.note_position(backend, Earlier { gets: stage, others: stage });
+        self.count_request(backend, conn);
+        Ok(())
+    }
+
+    /// Requests of `client` are read from now on.
+    pub(super) fn begin_run(&mut self, conn: ConnId) {
+        if self.run.client == conn && self.run.tick == self.tick {
+            return;
+        }
+        let Some(client) = self.clients.get_mut(conn.index(), conn.generation()) else { return };
+        self.run = client.begin_run(conn, self.tick);
+    }
+
+    /// The link to a backend for `protocol`, opened if there is none, and what stands there already of the
+    /// client whose requests are being read.
+    #[inline]
+    fn find_place(&mut self, backend: usize, protocol: LinkProtocol) -> Result<(ConnId, Earlier), Why> {
+        let state = &self.backends[backend];
+        let position = &state.position;
+        let earlier = if position.client == self.run.client && position.tick == self.tick {
+            position.earlier
+        } else if self.run.again {
+            // Others have been here since: that it asked for something in this tick is all that is known.
+            Earlier { gets: u32::MAX, others: u32::MAX }
+        } else {
+            Earlier::default()
+        };
+        Ok((self.link_for(backend, protocol)?, earlier))
+    }
+
+    #[inline]
+    fn note_position(&mut self, backend: usize, earlier: Earlier) {
+        self.backends[backend].position = Position { client: self.run.client, tick: self.tick, earlier };
+    }
+
+    /// A request more is on its way to a backend.
+    #[inline]
+    fn count_request(&mut self, backend: usize, conn: ConnId) {
         self.backends[backend].requests += 1;
         self.counters.backend_requests += 1;
-        self.wake_at(deadline);
-        Ok(())
+        let now = self.now;
+        if let Some(link) = self.links.get_mut(conn.index(), conn.generation()) {
+            if link.queue.pipeline.len() + link.staged == 1 {
+                link.heard = now;
+            }
+            if !link.dirty {
+                link.dirty = true;
+                self.dirty_links.push(conn);
+            }
+        }
+        self.wake_at(now + self.settings.timeout);
     }
 
     /// One write for each link that has something to send.
@@ -136,8 +205,11 @@ impl Proxy {
         for conn in dirty.drain(..) {
             let Some(link) = self.links.get_mut(conn.index(), conn.generation()) else { continue };
             link.dirty = false;
+            if link.staged > 0 {
+                link.commit(self.now + self.settings.timeout, &mut self.room.spare, &mut self.counters);
+            }
             if link.may_write() {
-                let buffer = std::mem::take(&mut link.outbox);
+                let buffer = std::mem::take(&mut link.queue.outbox);
                 link.sending = buffer.len();
                 link.handed += buffer.len() as u64;
                 self.counters.backend_writes += 1;
@@ -146,15 +218,67 @@ impl Proxy {
         }
         dirty.append(&mut self.dirty_links);
         self.dirty_links = dirty;
+        self.tick = self.tick.wrapping_add(1);
     }
 
     /// The link is looked at when this tick ends.
+    #[inline]
     pub(super) fn touch_link(&mut self, conn: ConnId) {
         let Some(link) = self.links.get_mut(conn.index(), conn.generation()) else { return };
         if !link.dirty {
             link.dirty = true;
             self.dirty_links.push(conn);
         }
+    }
+}
+
+/// No client has this identity.
+const NOBODY: ConnId = ConnId::client(u32::MAX >> 1, u32::MAX);
+
+/// Whose requests are being read.
+#[derive(Debug)]
+pub(super) struct Run {
+    client: ConnId,
+    tick: u32,
+    /// It is not the client's first in this tick.
+    again: bool,
+}
+
+/// Where the requests of the client that was there last stand, on a backend's link for text.
+#[derive(Clone, Debug)]
+pub(super) struct Position {
+    client: ConnId,
+    tick: u32,
+    earlier: Earlier,
+}
+
+/// The first places behind a client's earlier requests of this tick.
+#[derive(Clone, Copy, Debug, Default)]
+struct Earlier {
+    /// For a get: the number of a stage.
+    gets: u32,
+    /// For another request: zero for the queue, else the number of a stage plus one.
+    others: u32,
+}
+
+impl Run {
+    /// Nobody's.
+    pub(super) const NONE: Run = Run { client: NOBODY, tick: 0, again: false };
+}
+
+impl Client {
+    /// Its requests are read from now on.
+    #[inline]
+    pub(super) fn begin_run(&mut self, conn: ConnId, tick: u32) -> Run {
+        let again = std::mem::replace(&mut self.last_run, tick) == tick;
+        Run { client: conn, tick, again }
+    }
+}
+
+impl Default for Position {
+    /// Nobody was there.
+    fn default() -> Self {
+        Position { client: NOBODY, tick: 0, earlier: Earlier::default() }
     }
 }
 

@@ -15,6 +15,8 @@
 //! | `client.rs` | a client's state, what becomes of its bytes |
 //! | `text_requests.rs`, `binary_requests.rs` | what each request becomes |
 //! | `replies.rs` | slots: answers in the order of requests |
+//! | `room.rs` | memory that is used again |
+//! | `joined.rs` | gets of several clients in one request |
 //! | `fanout.rs`, `multiget.rs` | multi-key reads: their state, their course |
 //! | `broadcast.rs` | flush_all |
 //! | `own_answers.rs` | version and stats, answered here |
@@ -32,6 +34,7 @@ mod deadlines;
 mod drain;
 mod fanout;
 mod health;
+mod joined;
 mod link;
 mod link_life;
 mod link_queue;
@@ -40,6 +43,7 @@ mod multiget;
 mod own_answers;
 mod receive;
 mod replies;
+mod room;
 pub mod settings;
 mod table;
 mod text_requests;
@@ -48,8 +52,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::buffer::{Outbox, Spare};
-use crate::io::{Action, ConnId, Failure, Handler};
+use crate::buffer::Outbox;
+use crate::io::{Action, Calls, ConnId, Failure, Handler};
 use crate::protocol::reply::ReplyLimits;
 use crate::protocol::text::ParserLimits;
 use crate::stats::Counters;
@@ -59,15 +63,14 @@ use backend::Backend;
 use broadcast::Broadcast;
 use client::Client;
 use fanout::{Fanout, FanoutId};
+use joined::JoinedGet;
 use link::Link;
+use link_queue::Run;
 use message::Message;
 use own_answers::StatsQuestion;
+use room::Room;
 use settings::Settings;
 use table::Table;
-
-/// Vectors kept for use again, and the largest that is kept, bytes.
-const SPARE_VECTORS: usize = 1024;
-const SPARE_CAPACITY: usize = 16 << 10;
 
 /// One worker's logic.
 #[derive(Debug)]
@@ -90,7 +93,16 @@ pub struct Proxy {
     stalled: Vec<ConnId>,
     parked: Vec<FanoutId>,
     actions: VecDeque<Action>,
-    spare: Spare,
+    room: Room,
+    /// Room for a list of what is looked at for what is overdue. Empty in between.
+    ids: Vec<(u32, u32)>,
+    /// Room for what a request puts into a key ring. Empty in between.
+    ring: Vec<u8>,
+    /// The flushes so far: what was queued since the last one may still be joined.
+    tick: u32,
+    run: Run,
+    /// By backend: the request of a multi-key read that is being composed. Empty in between.
+    requests: Vec<Option<Box<JoinedGet>>>,
     /// No deadline is earlier than this.
     wake: Time,
     /// The state of a small generator of jitter, seeded from outside.
@@ -120,7 +132,12 @@ impl Proxy {
             stalled: Vec::new(),
             parked: Vec::new(),
             actions: VecDeque::new(),
-            spare: Spare::new(SPARE_VECTORS, SPARE_CAPACITY),
+            room: Room::new(),
+            ids: Vec::with_capacity(64),
+            ring: Vec::new(),
+            tick: 1,
+            run: Run::NONE,
+            requests: settings.backends.iter().map(|_| None).collect(),
             wake: Time::NEVER,
             jitter: seed | 1,
             draining: None,
@@ -136,6 +153,7 @@ impl Proxy {
     }
 
     /// The next thing to be done. Ask again until there is none.
+    #[inline]
     pub fn poll_action(&mut self) -> Option<Action> {
         if self.actions.is_empty() {
             self.flush();
@@ -157,6 +175,13 @@ impl Proxy {
         }
     }
 
+    /// The engine has made system calls.
+    pub fn count_calls(&mut self, calls: Calls) {
+        self.counters.driver_polls += calls.polls;
+        self.counters.driver_reads += calls.reads;
+        self.counters.driver_writes += calls.writes;
+    }
+
     /// Handles all input of a tick first, then writes to each dirty connection once.
     fn flush(&mut self) {
         self.resume_parked();
@@ -164,6 +189,16 @@ impl Proxy {
         self.flush_links();
         self.flush_clients();
         self.check_drained();
+    }
+
+    /// The other workers.
+    fn others(&self) -> impl Iterator<Item = usize> + use<> {
+        let this = self.worker;
+        (0..self.settings.workers).filter(move |&worker| worker != this)
+    }
+
+    fn tell(&mut self, worker: usize, message: Message) {
+        self.actions.push_back(Action::Tell { worker, message: Box::new(message) });
     }
 
     /// Something is due at `at`.
@@ -245,7 +280,7 @@ impl Handler for Proxy {
             Message::CountersWanted { worker, ticket } => {
                 let message =
                     Message::Counters { worker: self.worker, ticket, report: Box::new(self.report()) };
-                self.actions.push_back(Action::Tell { worker, message });
+                self.tell(worker, message);
             }
             Message::Counters { worker, ticket, report } => self.take_report(worker, ticket, *report),
             Message::ResetCounters => self.reset_counters(),

@@ -9,9 +9,8 @@ use crate::time::Time;
 
 use super::Proxy;
 use super::backend::{Why, error_text};
-use super::fanout::{Failed, Fanout, FanoutId, Read};
-use super::link::{Expect, LinkProtocol, Target};
-use super::link_queue::Value;
+use super::fanout::{Fanout, FanoutId, Read};
+use super::joined::{Asker, JoinedGet};
 use super::replies::{Answer, First};
 
 const BAD_KEY: &[u8] = b"CLIENT_ERROR bad command line format\r\n";
@@ -21,47 +20,61 @@ impl Proxy {
     /// Begins a read of any number of keys.
     pub(super) fn read_many(&mut self, conn: ConnId, read: Read, keys: Keys<'_>) {
         let slot = self.reserve_slot(conn);
-        let mut fanout = Box::new(Fanout::new(conn, slot, read, self.now + self.settings.timeout));
+        let mut fanout = self.room.fanouts.take();
+        fanout.begin(conn, slot, read, self.now + self.settings.timeout);
         for key in keys {
             if key.len() > KEY_MAX || fanout.len() == self.settings.limits.keys_max {
                 fanout.refusal = Some(if key.len() > KEY_MAX { BAD_KEY } else { TOO_MANY_KEYS });
                 break;
             }
-            fanout.push(key, self.settings.placement.owner(key));
+            fanout.push(key, self.settings.placement.place(key));
         }
         // memcached touches the keys before a bad one; what it reads before one is lost.
-        if let Some(refusal) = fanout.refusal
-            && !(read.writes() && fanout.len() > 0)
-        {
-            self.counters.refused_requests += 1;
-            return self.answer(conn, slot, Answer::copied(refusal));
+        let refusal = fanout.refusal.filter(|_| !(read.writes() && fanout.len() > 0));
+        let keys = fanout.len() as u64;
+        if refusal.is_some() || keys == 0 {
+            self.counters.refused_requests += u64::from(refusal.is_some());
+            self.room.fanouts.give(fanout);
+            return self.answer(conn, slot, Answer::copied(refusal.unwrap_or(b"END\r\n")));
         }
-        if fanout.len() == 0 {
-            return self.answer(conn, slot, Answer::copied(b"END\r\n"));
-        }
-        self.counters.cmd_get += fanout.len() as u64;
+        self.counters.cmd_get += keys;
         if read.writes() {
-            self.counters.cmd_touch += fanout.len() as u64;
+            self.counters.cmd_touch += keys;
         }
         let (index, generation) = self.fanouts.insert(Some(fanout));
         self.ask_windows(FanoutId(index, generation));
     }
 
-    /// A part's request has been answered in full.
-    pub(super) fn finish_part(&mut self, id: FanoutId, part: u16) {
-        self.end_part_request(id, part, None);
+    /// A key of a read is there.
+    #[inline]
+    pub(super) fn part_hit(&mut self, id: FanoutId, key: u32, frame: &[u8]) {
+        self.part_answered(id, |fanout| fanout.take_value(key as usize, frame));
     }
 
-    /// A part's request has got no answer.
-    pub(super) fn fail_part(&mut self, id: FanoutId, part: u16, failed: Failed) {
-        self.end_part_request(id, part, Some(failed));
+    /// A key of a read is not there.
+    pub(super) fn part_missed(&mut self, id: FanoutId, key: u32) {
+        self.part_answered(id, |fanout| fanout.take_miss(key as usize));
+    }
+
+    /// A key of a read got an error line.
+    pub(super) fn part_refused(&mut self, id: FanoutId, key: u32, line: &[u8]) {
+        self.part_answered(id, |fanout| fanout.take_failure(key as usize, || line.to_vec()));
+    }
+
+    /// A key of a read got no answer.
+    pub(super) fn part_failed(&mut self, id: FanoutId, key: u32, why: Why) {
+        let Some(mut fanout) = self.take_fanout(id) else { return };
+        self.fail_key(&mut fanout, key as usize, why);
+        self.put_fanout(id, fanout);
+        self.part_answered(id, |_| {});
     }
 
     /// Fails the reads whose answers are due. Those of one window are failed by their links; the later
     /// windows of others have requests of their own, with later deadlines.
     pub(super) fn expire_reads(&mut self) {
-        let ids: Vec<(u32, u32)> = self.fanouts.ids().collect();
-        for (index, generation) in ids {
+        let mut ids = std::mem::take(&mut self.ids);
+        ids.extend(self.fanouts.ids());
+        for (index, generation) in ids.drain(..) {
             let Some(Some(fanout)) = self.fanouts.get(index as usize, generation) else { continue };
             let deadline = self.deadline_of(fanout);
             if self.now >= deadline {
@@ -70,6 +83,7 @@ impl Proxy {
                 self.wake_at(deadline);
             }
         }
+        self.ids = ids;
     }
 
     /// When a read is due that is not left to the deadlines of its requests: one held back over several
@@ -83,19 +97,13 @@ impl Proxy {
     /// The read ends here. Its requests that are still to be answered find nobody then.
     fn expire_read(&mut self, id: FanoutId) {
         let Some(mut fanout) = self.take_fanout(id) else { return };
-        for part in fanout.parts.iter_mut().filter(|part| part.requests > 0) {
-            part.fail(Failed::Backend(Why::TimedOut));
-        }
         self.counters.timeouts += 1;
-        match self.window_failure(&fanout) {
-            Some(failure) => {
-                self.counters.backend_errors += 1;
-                self.answer(fanout.client, fanout.slot, Answer::copied(&failure));
-            }
-            None => {
-                fanout.merge(false);
-                self.answer_whole(&mut fanout);
-            }
+        while let Some(key) = fanout.first_unanswered() {
+            self.fail_key(&mut fanout, key, Why::TimedOut);
+        }
+        match fanout.failure.take() {
+            Some(failure) => self.answer_failure(&fanout, &failure.line),
+            None => self.answer_whole(&mut fanout),
         }
         self.put_or_end(id, fanout, |_| false);
     }
@@ -107,18 +115,13 @@ impl Proxy {
         }
     }
 
-    fn end_part_request(&mut self, id: FanoutId, part: u16, failed: Option<Failed>) {
+    /// Enters what has become of a key; goes on if it was the last one of its window.
+    #[inline]
+    fn part_answered(&mut self, id: FanoutId, enter: impl FnOnce(&mut Fanout)) {
         let Some(Some(fanout)) = self.fanouts.get_mut(id.0 as usize, id.1) else { return };
-        let part = &mut fanout.parts[usize::from(part)];
-        if let Some(failed) = failed {
-            part.fail(failed);
-        }
-        part.requests -= 1;
-        if part.requests == 0 {
-            fanout.waiting -= 1;
-            if fanout.waiting == 0 && self.finish_window(id) {
-                self.ask_windows(id);
-            }
+        enter(fanout);
+        if fanout.waiting == 0 && self.finish_window(id) {
+            self.ask_windows(id);
         }
     }
 
@@ -129,13 +132,15 @@ impl Proxy {
             fanout.next_window(self.settings.limits.window_keys_max, self.settings.limits.held_answer_max);
             let deadline = self.deadline_of(&fanout);
             if self.now >= deadline {
-                fanout.parts.iter_mut().for_each(|part| part.fail(Failed::Backend(Why::TimedOut)));
                 self.put_fanout(id, fanout);
                 return self.expire_read(id);
             }
             self.wake_at(deadline);
-            for part in 0..fanout.parts.len() {
-                self.ask_part(id, &mut fanout, part);
+            self.begin_run(fanout.client);
+            if self.settings.join_gets && !fanout.read.writes() {
+                self.ask_window(id, &mut fanout);
+            } else {
+                self.ask_window_alone(id, &mut fanout);
             }
             let waiting = fanout.waiting > 0;
             self.hold_up(&fanout, !fanout.is_last_window());
@@ -157,76 +162,101 @@ impl Proxy {
         }
     }
 
-    /// Asks a part's backend: in one line for get; in lines short enough for memcached for gat.
-    fn ask_part(&mut self, id: FanoutId, fanout: &mut Fanout, part: usize) {
-        let (backend, read) = (usize::from(fanout.parts[part].backend), fanout.read);
-        let keys: Vec<usize> = fanout.part_keys(part).map(<[u8]>::len).collect();
-        let mut from = 0;
-        while from < keys.len() {
-            let to = if read.writes() { line_end(&keys, from) } else { keys.len() };
-            let target = Target::Part(id, part as u16);
-            let asked = self.queue(backend, LinkProtocol::Text, target, Expect::Values, &[], |out, _| {
-                read.head(out);
-                for key in fanout.part_keys(part).skip(from).take(to - from) {
-                    out.push(b' ');
-                    out.extend_from_slice(key);
-                }
-                out.extend_from_slice(b"\r\n");
-                Value::None
-            });
-            match asked {
-                Ok(()) => fanout.parts[part].requests += 1,
-                Err(why) => {
-                    self.backends[backend].errors += 1;
-                    fanout.parts[part].fail(Failed::Backend(why));
-                    break;
-                }
+    /// Asks for the keys of a window together with what others ask.
+    fn ask_window(&mut self, id: FanoutId, fanout: &mut Fanout) {
+        for key in fanout.window.clone() {
+            let asker = Asker::Part(id, key as u32);
+            if let Err(why) = self.ask(fanout.place(key), fanout.read.with_cas(), fanout.key(key), asker) {
+                self.fail_key(fanout, key, why);
             }
-            from = to;
-        }
-        if fanout.parts[part].requests == 0 {
-            fanout.waiting -= 1;
         }
     }
 
-    /// All parts of a window are there, or have failed. True if the next is to be asked for at once.
+    /// Asks for the keys of a window in requests of their own, short enough for memcached.
+    fn ask_window_alone(&mut self, id: FanoutId, fanout: &mut Fanout) {
+        let mut requests = std::mem::take(&mut self.requests);
+        let line_max = if fanout.read.writes() { BACKEND_LINE_MAX } else { usize::MAX };
+        for key in fanout.window.clone() {
+            let place = fanout.place(key);
+            let request = &mut requests[place.server];
+            if let Some(full) = request.take_if(|request| !request.has_room(fanout.key(key), line_max)) {
+                self.send_alone(fanout, place.server, full);
+            }
+            let request = request.get_or_insert_with(|| {
+                let mut request = self.room.joined.take();
+                request.begin(fanout.read);
+                request
+            });
+            request.ask(fanout.key(key), place.hash, Asker::Part(id, key as u32));
+        }
+        for (backend, request) in requests.iter_mut().enumerate() {
+            if let Some(request) = request.take() {
+                self.send_alone(fanout, backend, request);
+            }
+        }
+        self.requests = requests;
+    }
+
+    fn send_alone(&mut self, fanout: &mut Fanout, backend: usize, request: Box<JoinedGet>) {
+        let Err((request, why)) = self.queue_joined(backend, request) else { return };
+        for number in 0..request.len() {
+            let mut askers = request.askers_of(number);
+            while let Some(asker) = askers.next(&request) {
+                if let Asker::Part(_, key) = asker {
+                    self.fail_key(fanout, key as usize, why);
+                }
+            }
+        }
+        self.room.joined.give(request);
+    }
+
+    /// A key's backend has not answered: that may look like a miss, or is an error in place of all values.
+    fn fail_key(&mut self, fanout: &mut Fanout, key: usize, why: Why) {
+        let backend = fanout.place(key).server;
+        self.backends[backend].errors += 1;
+        if self.reads_as_miss(fanout.read.with_cas()) {
+            self.counters.backend_errors_as_misses += 1;
+            fanout.take_miss(key);
+        } else {
+            let name = &self.settings.backends[backend].name;
+            fanout.take_failure(key, || [error_text(name, why).as_bytes(), b"\r\n"].concat());
+        }
+    }
+
+    /// All keys of a window have been answered. True if the next is to be asked for at once.
     fn finish_window(&mut self, id: FanoutId) -> bool {
         let Some(mut fanout) = self.take_fanout(id) else { return false };
         let (hits, keys) = fanout.hits_and_keys();
         self.counters.get_hits += hits;
         self.counters.get_misses += keys.saturating_sub(hits);
-        let failure = self.window_failure(&fanout);
-        fanout.merge(failure.is_some() && fanout.streaming);
         let gone = self.client(fanout.client).is_none_or(|client| client.closed || client.cut);
         if gone {
             // Nobody reads the answer, but what a gat touches was asked for.
-            fanout.held.clear();
             return self.put_or_end(id, fanout, |fanout| fanout.read.writes() && !fanout.is_last_window());
         }
-        if fanout.refusal.is_some() {
-            // The refusal takes the place of all values, so there is nothing to stream.
-            fanout.held.clear();
-        }
-        if !fanout.streaming {
-            if let Some(failure) = failure {
-                self.counters.backend_errors += 1;
-                self.answer(fanout.client, fanout.slot, Answer::copied(&failure));
-                return self.put_or_end(id, fanout, |_| false);
-            }
-            if fanout.is_last_window() {
-                self.answer_whole(&mut fanout);
-                return self.put_or_end(id, fanout, |_| false);
+        if fanout.streaming {
+            self.counters.backend_errors += u64::from(fanout.failure.is_some());
+            fanout.hold();
+            fanout.broken = fanout.failure.is_some();
+        } else if let Some(failure) = fanout.failure.take() {
+            self.answer_failure(&fanout, &failure.line);
+            return self.put_or_end(id, fanout, |_| false);
+        } else if fanout.is_last_window() {
+            self.answer_whole(&mut fanout);
+            return self.put_or_end(id, fanout, |_| false);
+        } else {
+            fanout.hold();
+            if fanout.refusal.is_some() {
+                // The refusal takes the place of all values, so there is nothing to stream.
+                fanout.held.clear();
             }
             if fanout.held.len() <= self.settings.limits.held_answer_max {
                 return self.put_or_end(id, fanout, |_| true);
             }
             fanout.streaming = true;
             let slot = fanout.slot;
-            let client = self.client(fanout.client).expect("it is there");
-            client.slots.stream(slot, id);
-        } else if failure.is_some() {
-            self.counters.backend_errors += 1;
-            fanout.broken = true;
+            let client = self.clients.get_mut(fanout.client.index(), fanout.client.generation());
+            client.expect("it is there").slots.stream(slot, id, &mut self.room);
         }
         fanout.parked = true;
         self.put_fanout(id, fanout);
@@ -245,7 +275,8 @@ impl Proxy {
             return self.put_fanout(id, fanout);
         }
         if !fanout.held.is_empty() {
-            client.outbox.push(Bytes::from(std::mem::take(&mut fanout.held)));
+            client.owed += fanout.held.len();
+            client.outbox.push(Bytes::from(std::mem::take(&mut fanout.held)), &mut self.room.spare);
         }
         // What waits in later slots can't go out before this does, so it does not count here.
         let has_room = client.outbox.len() + client.sending < room;
@@ -253,9 +284,9 @@ impl Proxy {
             client.cut = true;
             client.ending = true;
             client.stalled = false;
-            self.fanouts.remove(id.0 as usize, id.1);
+            self.end_fanout(id, fanout);
         } else if fanout.is_last_window() {
-            self.fanouts.remove(id.0 as usize, id.1);
+            self.end_fanout(id, fanout);
             self.answer(conn, slot, Answer::copied(b"END\r\n"));
         } else {
             fanout.parked = !has_room;
@@ -276,94 +307,67 @@ impl Proxy {
             self.put_fanout(id, fanout);
             self.ask_windows(id);
         } else {
-            self.fanouts.remove(id.0 as usize, id.1);
+            self.end_fanout(id, fanout);
         }
     }
 
     /// The whole answer is there.
     fn answer_whole(&mut self, fanout: &mut Fanout) {
+        let (conn, slot) = (fanout.client, fanout.slot);
         if let Some(refusal) = fanout.refusal {
             self.counters.refused_requests += 1;
-            return self.answer(fanout.client, fanout.slot, Answer::copied(refusal));
+            return self.answer(conn, slot, Answer::copied(refusal));
         }
-        let held = std::mem::take(&mut fanout.held);
-        if held.len() >= self.settings.limits.moved_min {
-            let mut held = held;
-            held.extend_from_slice(b"END\r\n");
-            let moved = Some(Bytes::from(held));
-            self.answer(fanout.client, fanout.slot, Answer { head: &[], rest: &[], moved });
-        } else {
-            self.answer(fanout.client, fanout.slot, Answer { head: &held, rest: b"END\r\n", moved: None });
+        if fanout.held.len() + fanout.value_bytes() >= self.settings.limits.moved_min {
+            fanout.hold();
+            let moved = Some(Bytes::from(std::mem::take(&mut fanout.held)));
+            return self.answer(conn, slot, Answer { moved, end: b"END\r\n", ..Answer::SILENCE });
         }
+        self.answer_with(conn, slot, |bytes| {
+            bytes.extend_from_slice(&fanout.held);
+            fanout.values().for_each(|value| bytes.extend_from_slice(value));
+            bytes.extend_from_slice(b"END\r\n");
+        });
     }
 
-    /// The error line that takes the place of the answer, if a part has failed and may not look like misses.
-    fn window_failure(&mut self, fanout: &Fanout) -> Option<Vec<u8>> {
-        let as_miss = self.reads_as_miss(fanout.read.with_cas());
-        for part in &fanout.parts {
-            match &part.failed {
-                None => {}
-                Some(Failed::Backend(_)) if as_miss => self.counters.backend_errors_as_misses += 1,
-                Some(Failed::Backend(why)) => {
-                    let name = &self.settings.backends[usize::from(part.backend)].name;
-                    return Some([error_text(name, *why).as_bytes(), b"\r\n"].concat());
-                }
-                Some(Failed::Line(line)) => return Some(line.to_vec()),
-            }
-        }
-        None
+    /// An error line takes the place of the answer.
+    fn answer_failure(&mut self, fanout: &Fanout, line: &[u8]) {
+        self.counters.backend_errors += 1;
+        self.answer(fanout.client, fanout.slot, Answer::copied(line));
     }
 
     /// Puts the read back and says true, or ends it and says false.
     fn put_or_end(
         &mut self,
         id: FanoutId,
-        fanout: Box<Fanout>,
+        mut fanout: Box<Fanout>,
         goes_on: impl FnOnce(&Fanout) -> bool,
     ) -> bool {
         if goes_on(&fanout) {
+            fanout.failure = None;
             self.put_fanout(id, fanout);
             true
         } else {
             self.hold_up(&fanout, false);
-            self.fanouts.remove(id.0 as usize, id.1);
+            self.end_fanout(id, fanout);
             false
         }
     }
 
+    fn end_fanout(&mut self, id: FanoutId, fanout: Box<Fanout>) {
+        self.fanouts.remove(id.0 as usize, id.1);
+        self.room.fanouts.give(fanout);
+    }
+
+    #[inline]
     fn take_fanout(&mut self, id: FanoutId) -> Option<Box<Fanout>> {
         self.fanouts.get_mut(id.0 as usize, id.1)?.take()
     }
 
+    #[inline]
     fn put_fanout(&mut self, id: FanoutId, fanout: Box<Fanout>) {
         if let Some(place) = self.fanouts.get_mut(id.0 as usize, id.1) {
             *place = Some(fanout);
         }
-    }
-}
-
-/// Room that a line's verb, expiry and end take at most, bytes.
-const LINE_OVERHEAD: usize = 32;
-
-/// The first of the keys from `from` on that does not fit in a line with those before it.
-fn line_end(lengths: &[usize], from: usize) -> usize {
-    let mut length = LINE_OVERHEAD;
-    let fits = lengths[from..].iter().take_while(|&&key| {
-        length += key + 1;
-        length <= BACKEND_LINE_MAX
-    });
-    from + fits.count().max(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_gats_are_split_below_the_line_bound() {
-        let lengths = [250; 20];
-        assert_eq!(line_end(&lengths, 0), 8, "8 keys of 251 bytes and 32 are 2040");
-        assert_eq!(line_end(&lengths, 16), 20);
-        assert_eq!(line_end(&[250], 0), 1);
     }
 }

@@ -1,6 +1,6 @@
 //! What the proxy answers about itself: its version (that of its backends) and its counters.
 
-use crate::io::{Action, ConnId};
+use crate::io::ConnId;
 use crate::protocol::binary::{Request, status};
 use crate::stats::Counters;
 use crate::time::Time;
@@ -104,7 +104,7 @@ impl Proxy {
             let (mut up, mut waiting) = (false, 0);
             for link in links {
                 up |= link.greeted;
-                waiting += link.pipeline.len() as u64;
+                waiting += link.queue.pipeline.len() as u64;
             }
             BackendReport {
                 down: backend.down.is_some(),
@@ -148,8 +148,8 @@ impl Proxy {
 
     fn reset_all_counters(&mut self) {
         self.reset_counters();
-        for worker in (0..self.settings.workers).filter(|&worker| worker != self.worker) {
-            self.actions.push_back(Action::Tell { worker, message: Message::ResetCounters });
+        for worker in self.others() {
+            self.tell(worker, Message::ResetCounters);
         }
     }
 
@@ -169,9 +169,9 @@ impl Proxy {
         let (index, generation) =
             self.questions.insert(StatsQuestion { client: conn, slot, form, reports, deadline });
         let ticket = u64::from(index) << 32 | u64::from(generation);
-        for worker in (0..workers).filter(|&worker| worker != self.worker) {
+        for worker in self.others() {
             let message = Message::CountersWanted { worker: self.worker, ticket };
-            self.actions.push_back(Action::Tell { worker, message });
+            self.tell(worker, message);
         }
         if workers == 1 {
             self.finish_question((index, generation));

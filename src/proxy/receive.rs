@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use crate::io::{Action, ConnId};
+use crate::io::ConnId;
 use crate::protocol::binary::{self, HEADER_BYTES, opcode, status};
 use crate::protocol::meta::MetaVerb;
 use crate::protocol::number::digits;
@@ -13,7 +13,7 @@ use crate::protocol::text::StoreVerb;
 use super::Proxy;
 use super::backend::Why;
 use super::binary_requests::{is_silenced, response};
-use super::fanout::{Failed, FanoutId};
+use super::joined::{Asker, JoinedGet};
 use super::link::{Expect, LineVerb, LinkState, Pending, Target};
 use super::message::Message;
 use super::replies::Answer;
@@ -30,6 +30,9 @@ enum Reply {
     /// No answer to what was asked.
     Broken,
 }
+
+/// What ends the answer to a get.
+const END: &[u8] = b"END\r\n";
 
 impl Proxy {
     pub(super) fn receive_from_link(&mut self, conn: ConnId, bytes: &[u8]) {
@@ -78,7 +81,7 @@ impl Proxy {
             if link.state != LinkState::Standing {
                 return;
             }
-            let asked = link.pipeline.front().copied().filter(|pending| pending.start < link.handed);
+            let asked = link.queue.pipeline.front().copied().filter(|pending| pending.start < link.handed);
             let Some(pending) = asked else { return self.out_of_step(conn, &input[at..]) };
             match self.take_reply(conn, pending, &input[at..], backing) {
                 Reply::Whole(length) | Reply::Part(length) => at += length,
@@ -98,8 +101,7 @@ impl Proxy {
     #[inline]
     fn take_reply(&mut self, conn: ConnId, pending: Pending, input: &[u8], backing: Option<&Bytes>) -> Reply {
         match pending.expect {
-            Expect::Get { with_cas } => self.take_get(conn, pending, with_cas, input, backing),
-            Expect::Values => self.take_values(conn, pending, input),
+            Expect::Joined => self.take_joined(conn, pending, input, backing),
             Expect::Line { verb, quiet } => match reply::line(input, self.reply_limits) {
                 Frame::Line { total } => self.take_line(conn, pending, verb, quiet, &input[..total]),
                 other => unfinished(other),
@@ -127,8 +129,8 @@ impl Proxy {
     #[inline]
     fn pop_head(&mut self, conn: ConnId, pending: &Pending) {
         let Some(link) = self.links.get_mut(conn.index(), conn.generation()) else { return };
-        link.pipeline.pop_front();
-        link.keys.pop(pending.key_bytes as usize);
+        link.queue.pipeline.pop_front();
+        link.queue.keys.pop(pending.key_bytes as usize);
         let backend = link.backend;
         if pending.target == Target::Mark {
             link.marks -= 1;
@@ -147,84 +149,123 @@ impl Proxy {
         }
     }
 
-    fn take_get(
+    /// Values in the order asked, each for those who ask for its key, until the end of them.
+    fn take_joined(
         &mut self,
         conn: ConnId,
         pending: Pending,
-        with_cas: bool,
         input: &[u8],
         backing: Option<&Bytes>,
     ) -> Reply {
-        let Some(link) = self.links.get(conn.index(), conn.generation()) else { return Reply::Broken };
-        let key = link.keys.front(pending.key_bytes as usize);
-        if let Some(total) = reply::hit(input, key, with_cas) {
-            self.counters.get_hits += 1;
+        let Some(link) = self.links.get_mut(conn.index(), conn.generation()) else { return Reply::Broken };
+        let Some(mut joined) = link.queue.joined.pop_front() else { return Reply::Broken };
+        let with_cas = joined.read.with_cas();
+        let mut at = 0;
+        let reply = loop {
+            let rest = &input[at..];
+            if let Some(total) = joined.next_key().and_then(|key| reply::value_hit(rest, key, with_cas)) {
+                self.give_hit(&mut joined, &rest[..total], backing);
+                at += total;
+                continue;
+            }
+            let frame = if rest.starts_with(END) {
+                Frame::End { total: END.len() }
+            } else {
+                reply::values(rest, self.reply_limits)
+            };
+            let total = match frame {
+                Frame::Value { total, with_cas: cas, .. } => {
+                    if cas != with_cas || !joined.pass_to(reply::value_key(rest)) {
+                        break Reply::Broken;
+                    }
+                    self.give_hit(&mut joined, &rest[..total], backing);
+                    at += total;
+                    continue;
+                }
+                Frame::End { total } => {
+                    self.give_misses(&joined);
+                    total
+                }
+                Frame::Line { total } => {
+                    self.give_error(&joined, &rest[..total]);
+                    total
+                }
+                Frame::Partial { total } if at == 0 => break Reply::Partial(total),
+                Frame::Partial { .. } => break Reply::Part(at),
+                Frame::Broken => break Reply::Broken,
+            };
             self.pop_head(conn, &pending);
-            self.give(&pending, whole(&input[..total], backing, self.settings.limits.moved_min));
-            return Reply::Whole(total);
-        }
-        let total = match reply::values(input, self.reply_limits) {
-            Frame::Value { total: value, with_cas: cas, .. } => {
-                let total = value + b"END\r\n".len();
-                if reply::value_key(input) != key || cas != with_cas {
-                    return Reply::Broken;
-                }
-                match input.get(value..total) {
-                    None => return Reply::Partial(total),
-                    Some(b"END\r\n") => {}
-                    Some(_) => return Reply::Broken,
-                }
-                self.counters.get_hits += 1;
-                total
-            }
-            Frame::Partial { total } => return Reply::Partial(partial_get(input, total)),
-            Frame::End { total } => {
-                self.counters.get_misses += 1;
-                total
-            }
-            Frame::Line { total } => total,
-            Frame::Broken => return Reply::Broken,
+            self.note_values(conn, &joined);
+            self.room.joined.give(joined);
+            return Reply::Whole(at + total);
         };
-        self.pop_head(conn, &pending);
-        self.give(&pending, whole(&input[..total], backing, self.settings.limits.moved_min));
-        Reply::Whole(total)
+        if let Some(link) = self.link(conn) {
+            link.queue.joined.push_front(joined);
+        }
+        reply
     }
 
-    fn take_values(&mut self, conn: ConnId, pending: Pending, input: &[u8]) -> Reply {
-        match reply::values(input, self.reply_limits) {
-            Frame::Value { total, with_cas, .. } => {
-                let fits = match pending.target {
-                    Target::Part(id, part) => self.take_part_value(id, part, &input[..total], with_cas),
-                    _ => true,
-                };
-                if fits { Reply::Part(total) } else { Reply::Broken }
+    /// The next key is there.
+    #[inline]
+    fn give_hit(&mut self, joined: &mut JoinedGet, frame: &[u8], backing: Option<&Bytes>) {
+        let mut askers = joined.hit();
+        joined.count_value(frame.len());
+        while let Some(asker) = askers.next(joined) {
+            match asker {
+                Asker::Slot(client, slot) => {
+                    self.counters.get_hits += 1;
+                    match backing {
+                        None => self.answer_with(client, slot, |bytes| copy_value(frame, bytes)),
+                        Some(_) => {
+                            let value = whole(frame, backing, self.settings.limits.moved_min);
+                            self.answer(client, slot, Answer { end: END, ..value });
+                        }
+                    }
+                }
+                Asker::Part(fanout, key) => self.part_hit(fanout, key, frame),
             }
-            Frame::End { total } => {
-                self.pop_head(conn, &pending);
-                self.part_answered(&pending, None);
-                Reply::Whole(total)
-            }
-            Frame::Line { total } => {
-                self.pop_head(conn, &pending);
-                self.part_answered(&pending, Some(Failed::Line(input[..total].into())));
-                Reply::Whole(total)
-            }
-            other => unfinished(other),
         }
     }
 
-    fn part_answered(&mut self, pending: &Pending, failed: Option<Failed>) {
-        let Target::Part(id, part) = pending.target else { return };
-        match failed {
-            Some(failed) => self.fail_part(id, part, failed),
-            None => self.finish_part(id, part),
+    /// What has not come is not there.
+    #[inline]
+    fn give_misses(&mut self, joined: &JoinedGet) {
+        let mut from = 0;
+        while let Some(number) = joined.next_missing(from) {
+            let mut askers = joined.askers_of(number);
+            while let Some(asker) = askers.next(joined) {
+                match asker {
+                    Asker::Slot(client, slot) => {
+                        self.counters.get_misses += 1;
+                        self.answer_with(client, slot, |bytes| bytes.extend_from_slice(END));
+                    }
+                    Asker::Part(fanout, key) => self.part_missed(fanout, key),
+                }
+            }
+            from = number + 1;
         }
     }
 
-    fn take_part_value(&mut self, id: FanoutId, part: u16, frame: &[u8], with_cas: bool) -> bool {
-        let Some(Some(fanout)) = self.fanouts.get_mut(id.0 as usize, id.1) else { return true };
-        with_cas == fanout.read.with_cas()
-            && fanout.take_value(usize::from(part), reply::value_key(frame), frame)
+    /// An error stands in place of what has not come: everybody gets it as their own.
+    fn give_error(&mut self, joined: &JoinedGet, line: &[u8]) {
+        let mut from = 0;
+        while let Some(number) = joined.next_missing(from) {
+            let mut askers = joined.askers_of(number);
+            while let Some(asker) = askers.next(joined) {
+                match asker {
+                    Asker::Slot(client, slot) => self.answer(client, slot, Answer::copied(line)),
+                    Asker::Part(fanout, key) => self.part_refused(fanout, key, line),
+                }
+            }
+            from = number + 1;
+        }
+    }
+
+    fn note_values(&mut self, conn: ConnId, joined: &JoinedGet) {
+        let bytes_max = self.settings.limits.joined_bytes_max;
+        if let (Some(bytes), Some(link)) = (joined.value_bytes(), self.link(conn)) {
+            link.note_value_bytes(bytes, bytes_max);
+        }
     }
 
     fn take_line(
@@ -278,7 +319,7 @@ impl Proxy {
         backing: Option<&Bytes>,
     ) -> Reply {
         let Some(link) = self.links.get(conn.index(), conn.generation()) else { return Reply::Broken };
-        let raw_key = link.keys.front(raw_key);
+        let raw_key = link.queue.keys.front(raw_key);
         let total = match reply::meta(input, raw_key, self.reply_limits) {
             Frame::Value { total, .. } | Frame::Line { total } => total,
             other => return unfinished(other),
@@ -347,14 +388,14 @@ impl Proxy {
         let Some(link) = self.link(conn) else { return Reply::Broken };
         let backend = link.backend;
         link.greeted = true;
-        if let Some(pending) = link.pipeline.front().copied() {
+        if let Some(pending) = link.queue.pipeline.front().copied() {
             self.pop_head(conn, &pending);
         }
         if self.backends[backend].version.as_deref() != Some(version) {
             let version: std::sync::Arc<[u8]> = version.into();
-            for worker in (0..self.settings.workers).filter(|&worker| worker != self.worker) {
+            for worker in self.others() {
                 let message = Message::Version { backend, version: version.clone() };
-                self.actions.push_back(Action::Tell { worker, message });
+                self.tell(worker, message);
             }
             self.backends[backend].version = Some(version);
         }
@@ -413,7 +454,8 @@ impl Proxy {
     fn bears_the_key(&mut self, conn: ConnId, pending: &Pending, header: &Header, input: &[u8]) -> bool {
         let Some(link) = self.link(conn) else { return false };
         let start = HEADER_BYTES + header.extras;
-        header.key == 0 || input[start..start + header.key] == *link.keys.front(pending.key_bytes as usize)
+        header.key == 0
+            || input[start..start + header.key] == *link.queue.keys.front(pending.key_bytes as usize)
     }
 
     fn give_binary(
@@ -437,7 +479,7 @@ impl Proxy {
         head[1] = opcode;
         head[12..16].copy_from_slice(&opaque);
         let body = whole(&frame[HEADER_BYTES..], backing, self.settings.limits.moved_min);
-        self.give(pending, Answer { head: &head, rest: body.head, moved: body.moved });
+        self.give(pending, Answer { head: &head, rest: body.head, ..body });
     }
 
     fn count_binary(&mut self, opcode: u8, status: u16) {
@@ -470,20 +512,24 @@ impl Proxy {
     }
 }
 
+/// The answer to a get of one key.
+#[inline]
+fn copy_value(frame: &[u8], bytes: &mut Vec<u8>) {
+    // Room is made once for both.
+    bytes.reserve(frame.len() + END.len());
+    bytes.extend_from_slice(frame);
+    bytes.extend_from_slice(END);
+}
+
 /// The frame as an answer: moved if it is large and `backing` owns it.
 #[inline]
 fn whole<'a>(frame: &'a [u8], backing: Option<&Bytes>, moved_min: usize) -> Answer<'a> {
     match backing {
         Some(backing) if frame.len() >= moved_min => {
-            Answer { head: &[], rest: &[], moved: Some(backing.slice_ref(frame)) }
+            Answer { moved: Some(backing.slice_ref(frame)), ..Answer::SILENCE }
         }
         _ => Answer::copied(frame),
     }
-}
-
-/// The bytes that make a get's answer worth looking at again: with a whole value its `END` is awaited too.
-fn partial_get(input: &[u8], needed: usize) -> usize {
-    if needed > input.len() + 1 { needed + b"END\r\n".len() } else { needed }
 }
 
 /// The line can be the answer to such a command.

@@ -26,6 +26,8 @@ pub struct Settings {
     pub retry_interval: Duration,
     /// What a read gets whose backend does not answer.
     pub read_errors: ReadErrors,
+    /// Gets of several clients that meet in one tick leave as one request.
+    pub join_gets: bool,
     /// Clients may drop everything.
     pub flush_all_enabled: bool,
     /// Bounds.

@@ -1,10 +1,15 @@
 //! A table whose places are used again, with generations that tell their tenants apart.
 
+/// Entries in one piece of memory. A table that moved its entries to grow would hold them twice for a while,
+/// and half of it would be empty afterwards; ten thousand idle clients feel that.
+const CHUNK: usize = 64;
+
 /// Values by index and generation.
 #[derive(Debug)]
 pub(super) struct Table<T> {
-    entries: Vec<Entry<T>>,
+    chunks: Vec<Vec<Entry<T>>>,
     free: Vec<u32>,
+    len: usize,
 }
 
 #[derive(Debug)]
@@ -15,52 +20,60 @@ struct Entry<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Table { entries: Vec::new(), free: Vec::new() }
+        Table { chunks: Vec::new(), free: Vec::new(), len: 0 }
     }
 }
 
 impl<T> Table<T> {
     /// Puts a value in; gives its index and generation.
     pub(super) fn insert(&mut self, value: T) -> (u32, u32) {
+        self.len += 1;
         if let Some(index) = self.free.pop() {
-            let entry = &mut self.entries[index as usize];
+            let entry = self.entry_mut(index as usize).expect("a free place is there");
             entry.value = Some(value);
             return (index, entry.generation);
         }
-        let index = u32::try_from(self.entries.len()).expect("fewer connections than 2^31");
-        self.entries.push(Entry { generation: 0, value: Some(value) });
-        (index, 0)
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+            // All of them may be free at once.
+            self.free.reserve(self.chunks.len() * CHUNK);
+        }
+        let before = (self.chunks.len() - 1) * CHUNK;
+        let last = self.chunks.last_mut().expect("there is one");
+        last.push(Entry { generation: 0, value: Some(value) });
+        (u32::try_from(before + last.len() - 1).expect("fewer connections than 2^31"), 0)
     }
 
     /// The value, unless it is gone.
     #[inline]
     pub(super) fn get(&self, index: usize, generation: u32) -> Option<&T> {
-        let entry = self.entries.get(index)?;
+        let entry = self.chunks.get(index / CHUNK)?.get(index % CHUNK)?;
         if entry.generation == generation { entry.value.as_ref() } else { None }
     }
 
     /// The value, unless it is gone.
     #[inline]
     pub(super) fn get_mut(&mut self, index: usize, generation: u32) -> Option<&mut T> {
-        let entry = self.entries.get_mut(index)?;
+        let entry = self.entry_mut(index)?;
         if entry.generation == generation { entry.value.as_mut() } else { None }
     }
 
     /// Takes the value out; its place may be used again at once, under the next generation.
     pub(super) fn remove(&mut self, index: usize, generation: u32) -> Option<T> {
-        let entry = self.entries.get_mut(index)?;
+        let entry = self.entry_mut(index)?;
         if entry.generation != generation {
             return None;
         }
         let value = entry.value.take()?;
         entry.generation = entry.generation.wrapping_add(1);
         self.free.push(index as u32);
+        self.len -= 1;
         Some(value)
     }
 
     /// Values in the table.
     pub(super) fn len(&self) -> usize {
-        self.entries.len() - self.free.len()
+        self.len
     }
 
     /// Index and generation of every value.
@@ -68,7 +81,12 @@ impl<T> Table<T> {
         let taken = |(index, entry): (usize, &Entry<T>)| {
             entry.value.is_some().then_some((index as u32, entry.generation))
         };
-        self.entries.iter().enumerate().filter_map(taken)
+        self.chunks.iter().flatten().enumerate().filter_map(taken)
+    }
+
+    #[inline]
+    fn entry_mut(&mut self, index: usize) -> Option<&mut Entry<T>> {
+        self.chunks.get_mut(index / CHUNK)?.get_mut(index % CHUNK)
     }
 }
 
@@ -88,5 +106,18 @@ mod tests {
         assert_eq!(table.remove(first.0 as usize, first.1), None);
         assert_eq!(table.get_mut(second.0 as usize, second.1), Some(&mut "second"));
         assert_eq!(table.ids().collect::<Vec<_>>(), [second]);
+    }
+
+    #[test]
+    fn grows_without_moving_what_is_there() {
+        let mut table = Table::default();
+        let ids: Vec<_> = (0..1000).map(|number| table.insert(number)).collect();
+        assert_eq!(table.len(), 1000);
+        for (number, id) in ids.iter().enumerate() {
+            assert_eq!(id.0 as usize, number);
+            assert_eq!(table.get(number, id.1), Some(&number));
+        }
+        assert_eq!(table.get(1000, 0), None);
+        assert_eq!(table.ids().collect::<Vec<_>>(), ids);
     }
 }

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use crate::io::ConnId;
+use crate::placement::Place;
 use crate::protocol::compose;
 use crate::protocol::meta::{Meta, MetaVerb};
 use crate::protocol::text::{self, Keys, Request, Step, Store};
@@ -11,11 +12,32 @@ use crate::protocol::text::{self, Keys, Request, Step, Store};
 use super::Proxy;
 use super::client::{Protocol, Refused, Taken, Unlink};
 use super::fanout::Read;
+use super::joined::Asker;
 use super::link::{Expect, LineVerb, LinkProtocol, Target};
 use super::link_queue::Value;
 use super::settings::ReadErrors;
 
 impl Proxy {
+    /// Deals with the first frame of a text client's bytes if it is a storage or a meta command in its plain
+    /// form; gives its bytes.
+    #[inline]
+    pub(super) fn take_plain(
+        &mut self,
+        conn: ConnId,
+        input: &[u8],
+        backing: Option<&Bytes>,
+    ) -> Option<usize> {
+        let value_max = self.parser_limits.value_max;
+        if input[0] == b'm' {
+            let (meta, total) = text::plain_meta(input, value_max)?;
+            self.meta(conn, &meta, &input[..total], backing);
+            return Some(total);
+        }
+        let (store, total) = text::plain_store(input, value_max)?;
+        self.store(conn, &store, &input[..total], backing);
+        Some(total)
+    }
+
     /// Deals with the first frame of a text client's bytes.
     pub(super) fn take_text(
         &mut self,
@@ -26,7 +48,7 @@ impl Proxy {
     ) -> Taken {
         match text::parse(input, scanned, &self.parser_limits) {
             Step::Request(request, length) => {
-                if self.take_text_request(conn, request, backing) {
+                if self.take_text_request(conn, request, &input[..length], backing) {
                     Taken::Frame(length)
                 } else {
                     Taken::Ended
@@ -49,14 +71,23 @@ impl Proxy {
     }
 
     /// False if the connection takes no more requests.
-    fn take_text_request(&mut self, conn: ConnId, request: Request<'_>, backing: Option<&Bytes>) -> bool {
+    fn take_text_request(
+        &mut self,
+        conn: ConnId,
+        request: Request<'_>,
+        frame: &[u8],
+        backing: Option<&Bytes>,
+    ) -> bool {
         match request {
-            Request::Get { with_cas, key } => self.get(conn, with_cas, key),
+            Request::Get { with_cas, key } => {
+                let slot = self.reserve_slot(conn);
+                self.get(conn, slot, with_cas, key);
+            }
             Request::GetMany { with_cas, keys } => self.read_many(conn, Read::Get { with_cas }, keys),
             Request::Gat { with_cas, exptime, keys } => {
                 self.read_many(conn, Read::Gat { with_cas, exptime }, keys)
             }
-            Request::Store(store) => self.store(conn, &store, backing),
+            Request::Store(store) => self.store(conn, &store, frame, backing),
             Request::Arithmetic { decrement, key, delta, noreply } => {
                 let verb = if decrement { LineVerb::Decrement } else { LineVerb::Increment };
                 self.line(conn, verb, key, noreply, |out| compose::arithmetic(out, decrement, key, delta));
@@ -74,33 +105,49 @@ impl Proxy {
             Request::Stats { arguments } => self.answer_stats(conn, arguments),
             Request::Administrative { verb } => self.refuse_administrative(conn, verb),
             Request::Quit => return false,
-            Request::Meta(meta) => self.meta(conn, &meta, backing),
+            Request::Meta(meta) => self.meta(conn, &meta, frame, backing),
         }
         true
     }
 
     #[inline]
-    fn get(&mut self, conn: ConnId, with_cas: bool, key: &[u8]) {
+    pub(super) fn get(&mut self, conn: ConnId, slot: u32, with_cas: bool, key: &[u8]) {
         self.counters.cmd_get += 1;
-        let slot = self.reserve_slot(conn);
-        let backend = self.settings.placement.owner(key);
-        let (target, expect) = (Target::Slot(conn, slot), Expect::Get { with_cas });
-        self.queue_or_fail(backend, LinkProtocol::Text, target, expect, key, |out, _| {
-            compose::get(out, with_cas, key);
-            Value::None
-        });
+        let place = self.settings.placement.place(key);
+        let asker = Asker::Slot(conn, slot);
+        if !self.settings.join_gets {
+            return self.get_alone(place, with_cas, key, asker);
+        }
+        if let Err(why) = self.ask(place, with_cas, key, asker) {
+            self.fail_get(place.server, conn, slot, with_cas, why);
+        }
     }
 
-    fn store(&mut self, conn: ConnId, store: &Store<'_>, backing: Option<&Bytes>) {
+    /// A get in a request of its own.
+    fn get_alone(&mut self, place: Place, with_cas: bool, key: &[u8], asker: Asker) {
+        let mut request = self.room.joined.take();
+        request.begin(Read::Get { with_cas });
+        request.ask(key, place.hash, asker);
+        if let Err((request, why)) = self.queue_joined(place.server, request) {
+            self.fail_joined(place.server, &request, why);
+            self.room.joined.give(request);
+        }
+    }
+
+    fn store(&mut self, conn: ConnId, store: &Store<'_>, frame: &[u8], backing: Option<&Bytes>) {
         self.counters.cmd_set += 1;
         let slot = self.reserve_slot(conn);
         let backend = self.settings.placement.owner(store.key);
         let target = Target::Slot(conn, slot);
         let expect = Expect::Line { verb: LineVerb::Store(store.verb), quiet: store.noreply };
-        let moved_min = self.settings.limits.moved_min;
+        let backing = backing.filter(|_| store.value.len() >= self.settings.limits.moved_min);
         self.queue_or_fail(backend, LinkProtocol::Text, target, expect, &[], |out, _| {
-            compose::store_line(out, store);
-            Value::line(store.value, backing, moved_min)
+            let Some(backing) = backing else {
+                compose::store(out, store, frame);
+                return Value::None;
+            };
+            compose::store_head(out, store, frame);
+            Value::Line(backing.slice_ref(store.value))
         });
     }
 
@@ -121,7 +168,7 @@ impl Proxy {
         });
     }
 
-    fn meta(&mut self, conn: ConnId, meta: &Meta<'_>, backing: Option<&Bytes>) {
+    fn meta(&mut self, conn: ConnId, meta: &Meta<'_>, frame: &[u8], backing: Option<&Bytes>) {
         if meta.verb == MetaVerb::Noop {
             return self.answer_now(conn, b"MN\r\n");
         }
@@ -141,7 +188,8 @@ impl Proxy {
             && !meta.returns_cas
             && !meta.compares_cas
             && self.settings.read_errors != ReadErrors::Error;
-        let mut ring = raw_key.to_vec();
+        let mut ring = std::mem::take(&mut self.ring);
+        ring.extend_from_slice(raw_key);
         if read {
             compose::meta_echo(&mut ring, meta);
         }
@@ -151,14 +199,21 @@ impl Proxy {
             false => Expect::Meta { verb: meta.verb, quiet: meta.quiet, read, raw_key: raw_key.len() as u8 },
         };
         let moved_min = self.settings.limits.moved_min;
+        let backing = backing.filter(|_| meta.verb == MetaVerb::Set && meta.value.len() >= moved_min);
         self.queue_or_fail(backend, LinkProtocol::Text, Target::Slot(conn, slot), expect, &ring, |out, _| {
             if fenced {
                 compose::meta_fenced(out, meta);
                 return Value::None;
             }
-            compose::meta_line(out, meta);
-            if meta.verb == MetaVerb::Set { Value::line(meta.value, backing, moved_min) } else { Value::None }
+            let Some(backing) = backing else {
+                compose::meta(out, meta, frame);
+                return Value::None;
+            };
+            compose::meta_head(out, meta, frame);
+            Value::Line(backing.slice_ref(meta.value))
         });
+        ring.clear();
+        self.ring = ring;
     }
 
     /// A value was refused, and memcached would have removed what stood under its key: so its owner is told

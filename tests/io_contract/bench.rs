@@ -425,13 +425,13 @@ pub(crate) fn pattern(from: usize, count: usize) -> Vec<u8> {
 
 /// An outbox of pieces, each as the core would queue it: small ones copied, large ones moved.
 pub(crate) fn outbox(pieces: &[Vec<u8>]) -> Outbox {
-    let mut spare = Spare::new(1, 1 << 16);
+    let mut spare = Spare::new(1 << 16, 1 << 16);
     let mut outbox = Outbox::default();
     for (number, piece) in pieces.iter().enumerate() {
         if number % 2 == 0 {
             outbox.tail(&mut spare).extend_from_slice(piece);
         } else {
-            outbox.push(Bytes::from(piece.clone()));
+            outbox.push(Bytes::from(piece.clone()), &mut spare);
         }
     }
     outbox

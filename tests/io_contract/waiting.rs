@@ -113,12 +113,12 @@ pub(crate) fn a_message_reaches_the_other_worker<E: Engine>() {
     let (told, thread) = in_a_thread::<E>(control.clone(), handles.remove(1));
     let mut bench = Bench::<E>::with(control, handles.remove(0));
     assert_eq!(told.recv_timeout(PATIENCE), Ok("ready"));
-    bench.io.submit(Action::Tell { worker: 1, message: drain() });
+    bench.io.submit(Action::Tell { worker: 1, message: Box::new(drain()) });
     bench.poll(Some(Duration::ZERO));
     assert_eq!(told.recv_timeout(PATIENCE), Ok("told"));
     thread.join().unwrap();
     assert_eq!(bench.count(&told_drain()), 0, "it was for the other");
-    bench.io.submit(Action::Tell { worker: 0, message: drain() });
+    bench.io.submit(Action::Tell { worker: 0, message: Box::new(drain()) });
     bench.await_event(told_drain());
 }
 

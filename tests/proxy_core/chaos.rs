@@ -380,11 +380,13 @@ impl Chaos {
     }
 }
 
-/// What is tried with every third seed.
-fn variants() -> [Arc<Settings>; 3] {
-    [ReadErrors::Error, ReadErrors::Miss, ReadErrors::MissAll].map(|read_errors| {
+/// What is tried with every sixth seed.
+fn variants() -> [Arc<Settings>; 6] {
+    let errors = [ReadErrors::Error, ReadErrors::Miss, ReadErrors::MissAll];
+    std::array::from_fn(|number| {
         settings(|settings| {
-            settings.read_errors = read_errors;
+            settings.read_errors = errors[number % 3];
+            settings.join_gets = number >= 3;
             settings.workers = 2;
             settings.backends[2].by_name = true;
             let limits = &mut settings.limits;
@@ -412,7 +414,9 @@ impl Drop for Repeat {
 }
 
 /// Counters that must have moved, or the chaos was none.
-const REACHED: [&str; 10] = [
+const REACHED: [&str; 12] = [
+    "joined_gets",
+    "shared_keys",
     "timeouts",
     "late_replies",
     "desyncs",
@@ -432,7 +436,7 @@ fn chaos() {
     let (mut reached, mut cuts) = ([0; REACHED.len()], 0);
     for seed in only.map_or(0..SEEDS, |seed| seed..seed + 1) {
         let _repeat = Repeat(seed);
-        let mut chaos = Chaos::new(variants[(seed % 3) as usize].clone(), seed);
+        let mut chaos = Chaos::new(variants[(seed % 6) as usize].clone(), seed);
         chaos.run();
         let counters = chaos.rig.counters();
         for (sum, name) in reached.iter_mut().zip(REACHED) {
@@ -457,7 +461,7 @@ fn canaries_are_found_out() {
         [Spoil::WrongValues, Spoil::LostBytes, Spoil::DoubledAnswer, Spoil::DoubledWrite, Spoil::Closed];
     for spoil in spoils {
         let found_out = |seed| {
-            let settings = variants[0].clone();
+            let settings = variants[3 * (seed % 2) as usize].clone();
             let run = move || {
                 let mut chaos = Chaos::new(settings, seed);
                 chaos.spoil = spoil;

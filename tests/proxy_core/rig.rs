@@ -41,6 +41,7 @@ pub(super) fn settings(change: impl FnOnce(&mut Settings)) -> Arc<Settings> {
         failure_limit: 3,
         retry_interval: Duration::from_secs(1),
         read_errors: ReadErrors::Error,
+        join_gets: false,
         flush_all_enabled: true,
         limits: Limits::default(),
         process: Process { id: 7, started: 1_700_000_000 },
@@ -424,7 +425,7 @@ impl Rig {
                 }
                 self.due.push_back(Due::Closed(conn));
             }
-            Action::Tell { worker, message } => self.told.push((worker, message)),
+            Action::Tell { worker, message } => self.told.push((worker, *message)),
             Action::Stop => assert!(!std::mem::replace(&mut self.stopped, true), "stopped twice"),
         }
     }

@@ -212,7 +212,7 @@ fn three_streams(rig: &mut Rig) -> (String, [String; 3], String) {
          set {b} 0 0 1\r\ny\r\nmg {c} v\r\nget {a}\r\n"
     );
     let replies = [
-        format!("{}{}{}END\r\nEND\r\n", found(&a, "END\r\n"), item(&a, "1"), item(&a, "1")),
+        format!("{}{}END\r\nEND\r\n", found(&a, "END\r\n"), item(&a, "1")),
         format!("END\r\n{}STORED\r\n", found(&b, &big)),
         format!("{}{}VA 5\r\nHD\r\n!\r\n", found(&c, ""), found(&c, "3")),
     ];

@@ -93,6 +93,7 @@ fn settings(workers: usize, connect_timeout: Duration) -> Settings {
         failure_limit: 1000,
         retry_interval: Duration::from_secs(1),
         read_errors: ReadErrors::Error,
+        join_gets: true,
         flush_all_enabled: true,
         limits: Limits::default(),
         process: Process::default(),

@@ -18,8 +18,13 @@ use crate::target::Socket;
 use crate::trouble::{Trouble, WrongReply};
 use crate::wire::{Reading, Step, Wire};
 
-/// Connections that fetch their value at the same time.
-const AT_ONCE: usize = 64;
+/// Connections that fetch their value at the same time, if it is small.
+const AT_ONCE: u64 = 64;
+
+/// Bytes of values that are fetched at the same time. What a crowd's large answers leave behind in the
+/// target's pools depends on the size of the crowd and not on the number of connections; here the latter is
+/// asked for.
+const AT_ONCE_BYTES: u64 = 256 << 10;
 
 /// Between the last answer and the first look at memory, for the target to settle.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -79,7 +84,8 @@ fn touch(plan: &Plan, sockets: &mut [Socket]) -> Result<Tally, Trouble> {
     let mut progress = Progress::start("fetching", Goal::Operations(sockets.len() as u64));
     let (mut tally, mut inbox, mut request) = (Tally::new(), Inbox::default(), Vec::new());
     let mut first = 0;
-    for some in sockets.chunks_mut(AT_ONCE) {
+    let at_once = (AT_ONCE_BYTES / plan.value_bytes).clamp(1, AT_ONCE) as usize;
+    for some in sockets.chunks_mut(at_once) {
         let asked = |place: usize| {
             let number = (first + place) as u64;
             Asked { at: 0, subject: number % plan.keys, opaque: number as u32, op: Op::Get }

@@ -1,4 +1,9 @@
 //! What /proc says of the processes that are watched: CPU time, context switches, private memory (proc(5)).
+//!
+//! /proc/PID/stat counts CPU time in ticks of 10 ms, which is several percent of a process that was busy
+//! for a fifth of a second. The scheduler's own account, /proc/PID/task/TID/schedstat, is in nanoseconds,
+//! so the sum comes from there where the kernel has it, and the ticks only say how it divides into user and
+//! system time.
 
 use std::fs;
 
@@ -19,10 +24,13 @@ pub(crate) struct Watched {
 /// What a process has used since it started; subtract two of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usage {
-    /// CPU time in the program, seconds.
-    pub(crate) user: f64,
-    /// CPU time in the kernel, seconds.
-    pub(crate) system: f64,
+    /// CPU time of the threads that live, by the scheduler's account, nanoseconds; 0 if this kernel keeps
+    /// none.
+    scheduled: u64,
+    /// CPU time in the program, ticks.
+    user: u64,
+    /// CPU time in the kernel, ticks.
+    system: u64,
     /// Times that it waited for something.
     pub(crate) voluntary: u64,
     /// Times that it was made to wait.
@@ -59,12 +67,13 @@ impl Watched {
     pub(crate) fn usage(&self) -> Result<Usage, Trouble> {
         let text = self.read("stat")?;
         let (user, system) = cpu_ticks(&text).ok_or_else(|| self.unreadable("stat"))?;
-        let mut usage =
-            Usage { user: user as f64 / TICKS, system: system as f64 / TICKS, ..Usage::default() };
+        let mut usage = Usage { user, system, ..Usage::default() };
         let tasks = format!("/proc/{}/task", self.pid);
         for task in fs::read_dir(&tasks).map_err(Trouble::system(tasks))?.flatten() {
             // A thread may end while we look; what it has used is in the sums of the process.
             let Ok(status) = fs::read_to_string(task.path().join("status")) else { continue };
+            let scheduled = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            usage.scheduled += number_behind(&scheduled, "").unwrap_or(0);
             usage.voluntary += number_behind(&status, "voluntary_ctxt_switches:").unwrap_or(0);
             usage.involuntary += number_behind(&status, "nonvoluntary_ctxt_switches:").unwrap_or(0);
         }
@@ -96,16 +105,33 @@ impl Usage {
     /// What was used since `earlier`.
     pub(crate) fn since(&self, earlier: &Usage) -> Usage {
         Usage {
-            user: self.user - earlier.user,
-            system: self.system - earlier.system,
+            scheduled: self.scheduled.saturating_sub(earlier.scheduled),
+            user: self.user.saturating_sub(earlier.user),
+            system: self.system.saturating_sub(earlier.system),
             voluntary: self.voluntary.saturating_sub(earlier.voluntary),
             involuntary: self.involuntary.saturating_sub(earlier.involuntary),
         }
     }
 
-    /// CPU time, seconds.
+    /// CPU time, seconds. Of a thread that ended in between, the scheduler's account is gone and the ticks
+    /// are not: the ticks count when they say clearly more.
     pub(crate) fn cpu(&self) -> f64 {
-        self.user + self.system
+        let ticks = (self.user + self.system) as f64 / TICKS;
+        let scheduled = self.scheduled as f64 / 1e9;
+        if ticks > scheduled + 2.0 / TICKS { ticks } else { scheduled }
+    }
+
+    /// The part of [`Usage::cpu`] spent in the program, seconds.
+    pub(crate) fn user(&self) -> f64 {
+        match self.user + self.system {
+            0 => 0.0,
+            ticks => self.cpu() * self.user as f64 / ticks as f64,
+        }
+    }
+
+    /// The rest of [`Usage::cpu`], spent in the kernel, seconds.
+    pub(crate) fn system(&self) -> f64 {
+        self.cpu() - self.user()
     }
 }
 
@@ -140,6 +166,26 @@ mod tests {
         assert_eq!(number_behind(text, "Shared_Dirty:"), None);
         let text = "nonvoluntary_ctxt_switches:\t3\nvoluntary_ctxt_switches:\t9\n";
         assert_eq!(number_behind(text, "voluntary_ctxt_switches:"), Some(9));
+        assert_eq!(number_behind("73367 12 1\n", ""), Some(73_367), "schedstat");
+    }
+
+    #[test]
+    fn cpu_time_is_the_schedulers_and_divides_as_the_ticks_do() {
+        let usage = |scheduled, user, system| Usage { scheduled, user, system, ..Usage::default() };
+        let close = |a: f64, b: f64| (a - b).abs() < 1e-12;
+        let fine = usage(1_234_567_890, 100, 23);
+        assert!(close(fine.cpu(), 1.234_567_89), "{}", fine.cpu());
+        assert!(close(fine.user(), 1.234_567_89 * 100.0 / 123.0), "{}", fine.user());
+        assert!(close(fine.user() + fine.system(), fine.cpu()), "{}", fine.system());
+        for (kind, usage, cpu) in [
+            ("too short for a tick", usage(4_000_000, 0, 0), 0.004),
+            ("a kernel without schedstat", usage(0, 30, 20), 0.5),
+            ("a thread that has ended", usage(100_000_000, 30, 20), 0.5),
+        ] {
+            assert!(close(usage.cpu(), cpu), "{kind}: {}", usage.cpu());
+        }
+        let since = usage(500, 5, 6).since(&usage(200, 1, 1));
+        assert_eq!((since.scheduled, since.user, since.system), (300, 4, 5));
     }
 
     #[test]

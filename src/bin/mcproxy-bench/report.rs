@@ -138,8 +138,8 @@ impl Outcome<'_> {
         let usage = &used.usage;
         [
             ("cpu_us_per_op", Field::Number(self.per_operation(usage.cpu()))),
-            ("user_us_per_op", Field::Number(self.per_operation(usage.user))),
-            ("system_us_per_op", Field::Number(self.per_operation(usage.system))),
+            ("user_us_per_op", Field::Number(self.per_operation(usage.user()))),
+            ("system_us_per_op", Field::Number(self.per_operation(usage.system()))),
             ("voluntary_switches", Field::Count(usage.voluntary)),
             ("involuntary_switches", Field::Count(usage.involuntary)),
         ]
@@ -281,7 +281,7 @@ fn cpu(outcome: &Outcome, used: &Used) -> String {
         "{:.2} {} ({:.2} user, {:.2} system; {switches:.3} context switches/op)",
         outcome.per_operation(usage.cpu()),
         used.name,
-        outcome.per_operation(usage.user),
-        outcome.per_operation(usage.system),
+        outcome.per_operation(usage.user()),
+        outcome.per_operation(usage.system()),
     )
 }
