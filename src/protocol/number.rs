@@ -69,6 +69,45 @@ pub fn up_to_three(text: [u8; 4]) -> Option<(u32, usize)> {
     Some((number, (top / 8) as usize))
 }
 
+/// The same for one to seven digits.
+#[inline]
+pub fn up_to_seven(text: [u8; 8]) -> Option<(u32, usize)> {
+    let digits = u64::from_le_bytes(text) ^ u64::from_le_bytes(*b"00000000");
+    let others = digits_end(digits);
+    if others == 0 || others & 0x80 != 0 {
+        cold_path();
+        return None;
+    }
+    // The last digit goes to the top byte; then pairs, pairs of pairs, and the two halves are added up.
+    let top = others.trailing_zeros();
+    let digits = digits << (71 - top);
+    let pairs = (digits.wrapping_mul(1 + (10 << 8)) >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs.wrapping_mul(1 + (100 << 16)) >> 16) & 0x0000_ffff_0000_ffff;
+    let number = fours.wrapping_mul(1 + (10_000 << 32)) >> 32;
+    Some((number as u32, (top / 8) as usize))
+}
+
+/// How many digits `text` begins with.
+#[inline]
+pub fn leading_digits(text: &[u8]) -> usize {
+    let mut rest = text;
+    while let Some((bytes, behind)) = rest.split_first_chunk() {
+        let others = digits_end(u64::from_le_bytes(*bytes) ^ u64::from_le_bytes(*b"00000000"));
+        if others != 0 {
+            return text.len() - rest.len() + (others.trailing_zeros() / 8) as usize;
+        }
+        rest = behind;
+    }
+    text.len() - rest.len() + rest.iter().take_while(|byte| byte.is_ascii_digit()).count()
+}
+
+/// Marks the bytes of `digits` that are above 9 in their top bits: by a sum, or as they are. The lowest mark
+/// is right.
+#[inline]
+fn digits_end(digits: u64) -> u64 {
+    (digits.wrapping_add(0x7676_7676_7676_7676) | digits) & 0x8080_8080_8080_8080
+}
+
 /// Most bytes that [`Decimal`] writes.
 pub const DECIMAL_MAX: usize = 20;
 
@@ -241,20 +280,36 @@ mod tests {
         }
     }
 
-    /// All that four bytes can be, out of those around the digits.
+    /// All that four bytes can be, out of those around the digits; and the same behind other digits.
     #[test]
-    fn one_to_three_digits() {
+    fn one_to_three_digits_and_one_to_seven() {
         const BYTES: [u8; 15] = *b"0159/: \r\x00\x7f\x80\x90\xb0\xb9\xff";
         for index in 0..BYTES.len().pow(4) {
             let text = [1, 15, 225, 3375].map(|place| BYTES[index / place % BYTES.len()]);
-            let count = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-            let expected = (1..4).contains(&count).then(|| (digits(&text[..count]).unwrap() as u32, count));
-            assert_eq!(up_to_three(text), expected, "{}", text.escape_ascii());
+            let read = |text: &[u8], most: usize| {
+                let count = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+                (1..=most).contains(&count).then(|| (digits(&text[..count]).unwrap() as u32, count))
+            };
+            assert_eq!(up_to_three(text), read(&text, 3), "{}", text.escape_ascii());
+            for other in [*b"    ", *b"9876", *b"\xff\xff\xff\xff"] {
+                for both in [[text, other], [other, text]] {
+                    let both: [u8; 8] = *both.concat().first_chunk().unwrap();
+                    let expected = read(&both, 7);
+                    assert_eq!(up_to_seven(both), expected, "{}", both.escape_ascii());
+                    for behind in [&b""[..], b"1", b"1234567x", b"12345678x"] {
+                        let text = [&both[..], behind].concat();
+                        let count = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+                        assert_eq!(leading_digits(&text), count, "{}", text.escape_ascii());
+                    }
+                }
+            }
         }
-        for number in 0..1000 {
-            for text in [format!("{number}    "), format!("{number:03} ")] {
-                let length = text.trim_end().len();
-                assert_eq!(up_to_three(*text.as_bytes().first_chunk().unwrap()), Some((number, length)));
+        for number in (0..1000).chain([9_999, 10_000, 99_999, 123_456, 9_999_999]) {
+            for text in [format!("{number}        "), format!("{number:03} {number}    ")] {
+                let length = text.find(' ').unwrap();
+                let start = *text.as_bytes().first_chunk().unwrap();
+                assert_eq!(up_to_three(start), (length < 4).then_some((number, length)));
+                assert_eq!(up_to_seven(*text.as_bytes().first_chunk().unwrap()), Some((number, length)));
             }
         }
     }

@@ -119,6 +119,7 @@ fn other_verb(start: [u8; 4], rest: &[u8]) -> Option<(StoreVerb, &[u8])> {
 /// is the caller's to judge.
 #[inline]
 pub(super) fn number<const MAX: u64>(text: &[u8]) -> Option<(u64, &[u8])> {
+    const { assert!(MAX > 999, "three digits are not compared with it") }
     let [space, digits @ ..] = usual(text.first_chunk::<5>())?;
     usual_if(*space == b' ')?;
     if digits[0] == b'0' {
@@ -132,10 +133,20 @@ pub(super) fn number<const MAX: u64>(text: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 /// Four digits and more, or none.
-#[cold]
+#[inline(never)]
 fn long_number(text: &[u8], max: u64) -> Option<(u64, &[u8])> {
-    let length = text.iter().position(|byte| !byte.is_ascii_digit())?;
-    let (digits, rest) = text.split_at(length);
+    match text.first_chunk().and_then(|text| number::up_to_seven(*text)) {
+        Some((number, length)) if u64::from(number) <= max => Some((u64::from(number), &text[length..])),
+        Some(_) => None,
+        None => longest_number(text, max),
+    }
+}
+
+/// Eight digits and more, or none; and numbers near the end of the input.
+#[cold]
+#[inline(never)]
+fn longest_number(text: &[u8], max: u64) -> Option<(u64, &[u8])> {
+    let (digits, rest) = text.split_at(number::leading_digits(text));
     let number = number::digits(digits)?;
     (number <= max).then_some((number, rest))
 }

@@ -10,11 +10,56 @@ use super::{number, scan};
 /// stands at its place.
 #[inline]
 pub fn value_hit(input: &[u8], key: &[u8], with_cas: bool) -> Option<usize> {
-    let rest = behind_verb(input)?;
-    let (named, numbers) = usual(rest.split_at_checked(key.len()))?;
-    usual_if(scan::same(named, key))?;
-    let (length, at) = flags_and_length(numbers)?;
-    let line = if with_cas { cas_end(numbers, at)? } else { at };
+    match short_hit(input, key, with_cas) {
+        Ok(found) => found,
+        Err(Longer::Key) => long_hit(input, key, with_cas),
+        Err(Longer::Numbers(numbers)) => long_end(input, numbers, with_cas),
+    }
+}
+
+/// What is longer, or shorter, than the short way is made for.
+enum Longer<'a> {
+    Key,
+    /// One of the numbers behind the key, with which these bytes begin.
+    Numbers(&'a [u8]),
+}
+
+/// [`value_hit`] for keys of 8 to 32 bytes, flags of one digit and lengths of one to three. It calls nothing,
+/// so that nothing has to be kept over a call.
+#[inline(always)]
+fn short_hit<'a>(input: &'a [u8], key: &[u8], with_cas: bool) -> Result<Option<usize>, Longer<'a>> {
+    let Some((named, numbers)) = behind_verb(input).and_then(|rest| usual(rest.split_at_checked(key.len())))
+    else {
+        return Ok(None);
+    };
+    match scan::same_short(named, key) {
+        Some(true) => {}
+        Some(false) => return Ok(None),
+        None => return Err(Longer::Key),
+    }
+    let Some((length, at)) = short_numbers(numbers) else { return Err(Longer::Numbers(numbers)) };
+    let line = if with_cas { spaced_digits(numbers, at) } else { Some(at) };
+    Ok(line.and_then(|line| data_end(input, numbers, line, length)))
+}
+
+/// [`value_hit`] for keys and numbers of any length.
+#[inline(never)]
+fn long_hit(input: &[u8], key: &[u8], with_cas: bool) -> Option<usize> {
+    long_end(input, behind_verb(input)?.strip_prefix(key)?, with_cas)
+}
+
+/// The end of the value whose key has `numbers` behind it.
+#[inline(never)]
+fn long_end(input: &[u8], numbers: &[u8], with_cas: bool) -> Option<usize> {
+    let (length, at) = long_numbers(numbers)?;
+    let line = if with_cas { spaced_digits(numbers, at)? } else { at };
+    data_end(input, numbers, line, length)
+}
+
+/// The bytes of `input` up to where the data ends. What follows the key is `numbers`, and `line` is where the
+/// text of the line ends in there.
+#[inline(always)]
+fn data_end(input: &[u8], numbers: &[u8], line: usize, length: usize) -> Option<usize> {
     let behind = behind_line_end(usual(numbers.get(line..))?)?;
     let behind = behind_line_end(usual(behind.get(length..))?)?;
     Some(input.len() - behind.len())
@@ -27,7 +72,7 @@ pub(super) fn plain_value(input: &[u8], limits: ReplyLimits) -> Option<Frame> {
     let (_key, numbers) = usual(rest.split_at_checked(scan::word_end(rest, 0)))?;
     let (length, at) = flags_and_length(numbers)?;
     let with_cas = usual(numbers.get(at))? == &b' ';
-    let line = if with_cas { cas_end(numbers, at)? } else { at };
+    let line = if with_cas { spaced_digits(numbers, at)? } else { at };
     let behind = behind_line_end(usual(numbers.get(line..))?)?;
     let line = input.len() - behind.len();
     usual_if(line <= limits.line_max)?;
@@ -97,38 +142,33 @@ fn short_numbers(text: &[u8]) -> Option<(usize, usize)> {
 }
 
 /// The same for fewer than 20 digits each.
-#[cold]
-#[inline(never)]
-fn long_numbers(text: &[u8]) -> Option<(usize, usize)> {
-    let (_flags, rest) = leading_number(text.strip_prefix(b" ")?)?;
-    let (length, rest) = leading_number(rest.strip_prefix(b" ")?)?;
-    Some((length, text.len() - rest.len()))
-}
-
-/// Where the CAS token ends that stands behind the length that ends at `at`.
 #[inline]
-fn cas_end(numbers: &[u8], at: usize) -> Option<usize> {
-    let text = usual(usual(numbers.get(at..))?.split_first_chunk::<9>());
-    if let Some(([b' ', digits @ ..], _)) = text {
-        // As in `short_numbers`.
-        let digits = u64::from_le_bytes(*digits) ^ u64::from_le_bytes(*b"00000000");
-        let others = (digits.wrapping_add(0x7676_7676_7676_7676) | digits) & 0x8080_8080_8080_8080;
-        if others != 0 && others & 0x80 == 0 {
-            return Some(at + 1 + (others.trailing_zeros() / 8) as usize);
+fn long_numbers(text: &[u8]) -> Option<(usize, usize)> {
+    let rest = text.get(spaced_digits(text, 0)?..)?;
+    let (space, digits) = usual(rest.split_first())?;
+    usual_if(*space == b' ')?;
+    match digits.first_chunk().and_then(|digits| number::up_to_seven(*digits)) {
+        Some((number, length)) => Some((number as usize, text.len() - digits.len() + length)),
+        None => {
+            let (number, behind) = leading_number(digits)?;
+            Some((number, text.len() - behind.len()))
         }
     }
-    long_cas_end(numbers, at)
 }
 
-#[cold]
-#[inline(never)]
-fn long_cas_end(numbers: &[u8], at: usize) -> Option<usize> {
-    let (_cas, rest) = leading_number(numbers.get(at..)?.strip_prefix(b" ")?)?;
-    Some(numbers.len() - rest.len())
+/// Where the number of fewer than 20 digits ends before which a space stands at `at`.
+#[inline]
+fn spaced_digits(text: &[u8], at: usize) -> Option<usize> {
+    let (space, behind) = usual(usual(text.get(at..))?.split_first())?;
+    usual_if(*space == b' ')?;
+    let digits = number::leading_digits(behind);
+    usual_if((1..20).contains(&digits))?;
+    Some(at + 1 + digits)
 }
 
 /// The digits at the start of `text`, fewer than 20, and what follows them.
-#[inline]
+#[cold]
+#[inline(never)]
 fn leading_number(text: &[u8]) -> Option<(usize, &[u8])> {
     let (mut number, mut digits) = (0usize, 0);
     for &byte in text.iter().take(20) {

@@ -21,8 +21,7 @@ pub fn line_end(input: &[u8], from: usize) -> Option<LineEnd> {
     }
 }
 
-/// The same, from a byte on that is below the LF: each such byte stops the search, so that one comparison does
-/// for the NUL too.
+/// The same from `from` on. Every byte below the LF stops the search, so that one comparison finds NULs too.
 #[cold]
 #[inline(never)]
 fn line_end_behind(input: &[u8], from: usize) -> Option<LineEnd> {
@@ -78,22 +77,27 @@ pub fn line_text(text: &[u8]) -> usize {
     first_up_to::<b'\r'>(text)
 }
 
-/// The two are the same bytes. Cheaper than a call for what is as long as a key.
+/// The two, of the same length, are the same bytes. `None` for lengths that are left to a loop: fewer than 8
+/// bytes and more than 32.
 #[inline]
-pub fn same(one: &[u8], other: &[u8]) -> bool {
+pub fn same_short(one: &[u8], other: &[u8]) -> Option<bool> {
     if one.len() != other.len() {
-        return false;
+        return Some(false);
     }
-    if !(BLOCK..=2 * BLOCK).contains(&one.len()) {
-        return one == other;
+    // In two halves that overlap, so that every byte is in one of them.
+    if (BLOCK..=2 * BLOCK).contains(&one.len()) {
+        let second = one.len() - BLOCK;
+        let (a, b) = (one.first_chunk()?, other.first_chunk()?);
+        let (c, d) = (one[second..].first_chunk()?, other[second..].first_chunk()?);
+        return Some(blocks::same(a, b, c, d));
     }
-    // Two halves that overlap: every byte is in one of them.
-    let second = one.len() - BLOCK;
-    let (Some(a), Some(b)) = (one.first_chunk(), other.first_chunk()) else { return false };
-    let (Some(c), Some(d)) = (one[second..].first_chunk(), other[second..].first_chunk()) else {
-        return false;
-    };
-    blocks::same(a, b, c, d)
+    if (8..BLOCK).contains(&one.len()) {
+        let second = one.len() - 8;
+        let (a, b) = (one.first_chunk::<8>()?, other.first_chunk::<8>()?);
+        let (c, d) = (one[second..].first_chunk::<8>()?, other[second..].first_chunk::<8>()?);
+        return Some(a == b && c == d);
+    }
+    None
 }
 
 /// Index of the first byte of `text` that is at most `MOST`; its length if there is none.
@@ -316,12 +320,13 @@ mod tests {
     fn the_same_is_the_same() {
         for length in 0..70 {
             let one: Vec<u8> = (0..length).collect();
-            assert!(same(&one, &one.clone()));
-            assert!(!same(&one, &one[..one.len().saturating_sub(1)]) || one.is_empty());
+            let in_reach = (8..=32).contains(&length);
+            assert_eq!(same_short(&one, &one.clone()), in_reach.then_some(true));
+            assert_eq!(same_short(&one, &[&one[..], b"x"].concat()), Some(false));
             for at in 0..one.len() {
                 let mut other = one.clone();
                 other[at] ^= 0x80;
-                assert!(!same(&one, &other), "byte {at} of {length}");
+                assert_eq!(same_short(&one, &other), in_reach.then_some(false), "byte {at} of {length}");
             }
         }
     }
