@@ -211,6 +211,17 @@ impl Proxy {
         let mut askers = joined.askers_of_next();
         joined.count_value(frame.len());
         joined.advance();
+        // A large value that goes to several is held once.
+        let shared =
+            if askers.are_several() && backing.is_none() && frame.len() >= self.settings.limits.moved_min {
+                Some(Bytes::copy_from_slice(frame))
+            } else {
+                None
+            };
+        let (frame, backing) = match &shared {
+            Some(shared) => (&shared[..], Some(shared)),
+            None => (frame, backing),
+        };
         while let Some(asker) = askers.next(joined) {
             match asker {
                 Asker::Slot(client, slot) => {
