@@ -494,7 +494,7 @@ fn good_histories() -> Vec<History> {
         run.history.check().expect("a good history");
         run.history
     };
-    (0..8).map(run).collect()
+    (0..5).map(run).collect()
 }
 
 /// Where a request stands that is sent only once.
