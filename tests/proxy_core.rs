@@ -7,6 +7,11 @@ mod proxy_core {
     mod bounds;
     mod chaos;
     mod health;
+    mod joined;
+    mod joined_bounds;
+    mod joined_faults;
+    mod joined_order;
+    mod joined_random;
     mod links;
     mod multigets;
     mod requests;

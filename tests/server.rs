@@ -20,6 +20,8 @@ mod embedded;
 mod ending;
 #[path = "server/flush.rs"]
 mod flush;
+#[path = "server/joined.rs"]
+mod joined;
 #[path = "server/large.rs"]
 mod large;
 #[path = "server/listeners.rs"]

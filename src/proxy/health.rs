@@ -161,7 +161,7 @@ impl Proxy {
     /// A probe goes out on a fresh link; one with requests in flight is left to answer or to end by itself.
     fn shut_if_idle(&mut self, backend: usize) {
         let Some(conn) = self.backends[backend].text else { return };
-        if self.link(conn).is_some_and(|link| link.queue.pipeline.is_empty()) {
+        if self.link(conn).is_some_and(|link| link.queue.pipeline.is_empty() && link.staged == 0) {
             self.backends[backend].text = None;
             self.shut_link(conn);
         }

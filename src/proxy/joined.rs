@@ -206,6 +206,12 @@ pub(super) struct Askers {
 }
 
 impl Askers {
+    /// They are more than one.
+    #[inline]
+    pub(super) fn are_several(&self) -> bool {
+        self.asker.is_some() && self.other != 0
+    }
+
     /// The next one.
     #[inline]
     pub(super) fn next(&mut self, joined: &JoinedGet) -> Option<Asker> {
@@ -248,7 +254,9 @@ impl Recycle for JoinedGet {
     }
 
     fn bytes(&self) -> usize {
-        size_of::<Self>() + self.line.capacity() + self.keys.capacity() * size_of::<Key>()
+        let askers =
+            self.keys.capacity() * size_of::<Key>() + self.others.capacity() * size_of::<(Asker, u32)>();
+        size_of::<Self>() + self.line.capacity() + askers
     }
 }
 

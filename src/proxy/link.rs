@@ -64,8 +64,11 @@ pub(super) struct Link {
     /// What stands behind the queue in this tick. Those from `staged` on are empty, and kept for their room.
     pub(super) stages: Vec<Stage>,
     pub(super) staged: usize,
-    /// Stages from the first on that have no room for another key.
-    full: usize,
+    /// Requests in these stages, and their bytes.
+    pub(super) staged_requests: usize,
+    pub(super) staged_bytes: usize,
+    /// Stages from the first on that have no room for another key of a get, and of a gets.
+    full: [usize; 2],
     /// Keys that the next joined get may hold, by the size of the values that came.
     pub(super) joined_keys_max: usize,
     /// Bytes of a value, on average.
@@ -103,7 +106,9 @@ impl Link {
             queue: Queue::default(),
             stages: Vec::new(),
             staged: 0,
-            full: 0,
+            staged_requests: 0,
+            staged_bytes: 0,
+            full: [0; 2],
             joined_keys_max: JOINED_KEYS_MAX,
             value_bytes: 0,
             sending: 0,
@@ -140,34 +145,38 @@ impl Link {
     /// Another request may be queued.
     #[inline]
     pub(super) fn has_room(&self, limits: &Limits) -> bool {
-        self.queue.pipeline.len() + self.staged < limits.link_requests_max
-            && self.queue.outbox.len() < limits.link_bytes_max
+        self.queue.pipeline.len() + self.staged_requests < limits.link_requests_max
+            && self.queue.outbox.len() + self.staged_bytes < limits.link_bytes_max
     }
 
     /// Puts everything that is staged into the queue. `deadline` is that of all requests of this tick.
     pub(super) fn commit(&mut self, deadline: Time, spare: &mut Spare, counters: &mut Counters) {
         for stage in &mut self.stages[..self.staged] {
             if let Some(joined) = stage.joined.take() {
+                counters.joined_gets += if joined.askers() > 1 { u64::from(joined.askers()) } else { 0 };
                 self.queue.push_joined(joined, deadline, spare, counters);
             }
-            self.queue.append(&mut stage.after, spare);
+            // Deadlines in a pipeline do not go down.
+            self.queue.append(&mut stage.after, deadline, spare);
         }
-        (self.staged, self.full) = (0, 0);
+        (self.staged, self.full) = (0, [0; 2]);
+        (self.staged_requests, self.staged_bytes) = (0, 0);
         self.stages.truncate(STAGES_KEPT);
     }
 
     /// The stage whose gets a get of `key` may join, `earliest` or later; the next new one if there is none.
     #[inline]
     pub(super) fn stage_for(&mut self, earliest: usize, read: Read, key: &[u8], hash: u32) -> usize {
-        let mut number = earliest.max(self.full.saturating_sub(FULL_LOOKED_AT));
+        let full = &mut self.full[usize::from(read.with_cas())];
+        let mut number = earliest.max(full.saturating_sub(FULL_LOOKED_AT));
         while number < self.staged {
             let joined = self.stages[number].joined.as_ref().expect("a stage in use has one");
-            let is_full = joined.len() >= self.joined_keys_max;
-            if joined.read == read && (!is_full || joined.asks_for(key, hash)) {
+            let is_full = joined.read != read || joined.len() >= self.joined_keys_max;
+            if !is_full || (joined.read == read && joined.asks_for(key, hash)) {
                 return number;
             }
-            if is_full && number == self.full {
-                self.full += 1;
+            if number == *full {
+                *full += 1;
             }
             number += 1;
         }
@@ -183,6 +192,16 @@ impl Link {
         }
         self.stages[self.staged].joined = Some(joined);
         self.staged += 1;
+        self.staged_requests += 1;
+    }
+
+    /// Adds a key for `asker` to the gets of a stage. True if nobody has asked for it there before.
+    #[inline]
+    pub(super) fn ask(&mut self, stage: usize, key: &[u8], hash: u32, asker: Asker) -> bool {
+        let joined = self.stages[stage].joined.as_mut().expect("a stage in use has one");
+        let is_new = joined.ask(key, hash, asker);
+        self.staged_bytes += if is_new { 1 + key.len() } else { 0 };
+        is_new
     }
 
     /// A joined get has been answered, with values of so many bytes on average: the next ones hold more keys
@@ -221,7 +240,6 @@ impl Queue {
         if let Read::Get { .. } = joined.read {
             counters.backend_gets += 1;
             counters.backend_get_keys += joined.len() as u64;
-            counters.joined_gets += if joined.askers() > 1 { u64::from(joined.askers()) } else { 0 };
         }
         let tail = self.outbox.tail(spare);
         tail.reserve(joined.line().len() + 2);
@@ -233,14 +251,18 @@ impl Queue {
         self.joined.push_back(joined);
     }
 
-    /// Puts everything of `other` at the end. Its entries start at the bytes of its outbox.
-    pub(super) fn append(&mut self, other: &mut Queue, spare: &mut Spare) {
+    /// Puts everything of `other` at the end, due at `earliest` or later. Its entries start at the bytes of its
+    /// outbox.
+    pub(super) fn append(&mut self, other: &mut Queue, earliest: Time, spare: &mut Spare) {
         if other.pipeline.is_empty() {
             return;
         }
         let offset = self.queued;
-        let moved = other.pipeline.drain(..);
-        self.pipeline.extend(moved.map(|pending| Pending { start: pending.start + offset, ..pending }));
+        self.pipeline.extend(other.pipeline.drain(..).map(|pending| Pending {
+            start: pending.start + offset,
+            deadline: pending.deadline.max(earliest),
+            ..pending
+        }));
         self.queued += other.queued;
         self.outbox.append(std::mem::take(&mut other.outbox), spare);
         self.keys.append(&mut other.keys);
@@ -300,14 +322,6 @@ const FULL_LOOKED_AT: usize = 4;
 pub(super) struct Stage {
     pub(super) joined: Option<Box<JoinedGet>>,
     pub(super) after: Queue,
-}
-
-impl Stage {
-    /// Another key for those that are joined here. True if nobody has asked for it before.
-    #[inline]
-    pub(super) fn ask(&mut self, key: &[u8], hash: u32, asker: Asker) -> bool {
-        self.joined.as_mut().expect("a stage in use has one").ask(key, hash, asker)
-    }
 }
 
 /// A request on its way, or awaiting its reply.

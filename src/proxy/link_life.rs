@@ -256,7 +256,7 @@ impl Proxy {
     fn adopt(&mut self, conn: ConnId, mut rest: Unwritten) {
         let deadline = rest.queue.pipeline.front().map_or(Time::NEVER, |pending| pending.deadline);
         let Some(link) = self.links.get_mut(conn.index(), conn.generation()) else { return };
-        link.queue.append(&mut rest.queue, &mut self.room.spare);
+        link.queue.append(&mut rest.queue, Time::default(), &mut self.room.spare);
         link.next_opaque = link.next_opaque.max(rest.next_opaque);
         self.wake_at(deadline);
     }

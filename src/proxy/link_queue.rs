@@ -91,7 +91,12 @@ impl Proxy {
             key_bytes: key.len() as u32,
         };
         queue.pipeline.push_back(pending);
-        queue.queued += (queue.outbox.len() - before) as u64;
+        let bytes = queue.outbox.len() - before;
+        queue.queued += bytes as u64;
+        if stage > 0 {
+            link.staged_requests += 1;
+            link.staged_bytes += bytes;
+        }
         self.note_position(backend, Earlier { gets: stage, others: stage });
         self.count_request(backend, conn);
         Ok(())
@@ -112,9 +117,9 @@ impl Proxy {
                 return Err(Why::Overloaded);
             }
             link.open_stage(read, &mut self.room);
-            link.stages[stage].ask(key, place.hash, asker);
+            link.ask(stage, key, place.hash, asker);
             self.count_request(place.server, conn);
-        } else if !link.stages[stage].ask(key, place.hash, asker) {
+        } else if !link.ask(stage, key, place.hash, asker) {
             self.counters.shared_keys += 1;
         }
         self.note_position(place.server, Earlier { gets: stage as u32, others: stage as u32 + 1 });
@@ -144,7 +149,12 @@ impl Proxy {
             0 => &mut link.queue,
             _ => &mut link.stages[stage as usize - 1].after,
         };
+        let bytes = joined.line().len() + 2;
         queue.push_joined(joined, deadline, &mut self.room.spare, &mut self.counters);
+        if stage > 0 {
+            link.staged_requests += 1;
+            link.staged_bytes += bytes;
+        }
         self.note_position(backend, Earlier { gets: stage, others: stage });
         self.count_request(backend, conn);
         Ok(())
@@ -188,7 +198,7 @@ impl Proxy {
         self.counters.backend_requests += 1;
         let now = self.now;
         if let Some(link) = self.links.get_mut(conn.index(), conn.generation()) {
-            if link.queue.pipeline.len() + link.staged == 1 {
+            if link.queue.pipeline.len() + link.staged_requests == 1 {
                 link.heard = now;
             }
             if !link.dirty {

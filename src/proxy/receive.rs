@@ -13,7 +13,7 @@ use crate::protocol::text::StoreVerb;
 use super::Proxy;
 use super::backend::Why;
 use super::binary_requests::{is_silenced, response};
-use super::joined::{Asker, JoinedGet};
+use super::joined::{Asker, Askers, JoinedGet};
 use super::link::{Expect, LineVerb, LinkState, Pending, Target};
 use super::message::Message;
 use super::replies::Answer;
@@ -208,8 +208,19 @@ impl Proxy {
     /// The next key is there.
     #[inline]
     fn give_hit(&mut self, joined: &mut JoinedGet, frame: &[u8], backing: Option<&Bytes>) {
-        let mut askers = joined.hit();
+        let askers = joined.hit();
         joined.count_value(frame.len());
+        if askers.are_several() && backing.is_none() && frame.len() >= self.settings.limits.moved_min {
+            // A large value that goes to several is held once.
+            let shared = Bytes::copy_from_slice(frame);
+            return self.give_value(joined, askers, &shared, Some(&shared));
+        }
+        self.give_value(joined, askers, frame, backing);
+    }
+
+    /// Answers those who asked for a key with its value.
+    #[inline]
+    fn give_value(&mut self, joined: &JoinedGet, mut askers: Askers, frame: &[u8], backing: Option<&Bytes>) {
         while let Some(asker) = askers.next(joined) {
             match asker {
                 Asker::Slot(client, slot) => {

@@ -1,6 +1,7 @@
 //! A little chaos: a thousand seeds of random requests, pieces, delays, timeouts, broken links, frozen
 //! backends, and clients that come, go, or do not read. Whatever happens, every answer is to what was asked,
-//! in order, with a value of the key; nothing is written twice; and in the end nobody waits.
+//! in order, with a value of the key; nothing is written twice; no client sees an older value under a key than
+//! it has seen there or stored; and in the end nobody waits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,6 +44,10 @@ enum Spoil {
     Nothing,
     /// A backend's answers bear values of other keys.
     WrongValues,
+    /// A backend's answers bear values that were written over.
+    StaleValues,
+    /// A backend deletes nothing.
+    NoDeletes,
     /// A client does not get the first bytes of an answer.
     LostBytes,
     /// A client gets an answer twice.
@@ -57,6 +62,7 @@ impl Chaos {
     fn new(settings: Arc<Settings>, seed: u64) -> Self {
         let mut rig = Rig::cold(settings, (seed % 2) as usize);
         rig.holding = true;
+        let failures_are_misses = rig.settings.read_errors != ReadErrors::Error;
         let keys = (0..12).map(|number| rig.key(number % 3, number / 3)).collect();
         rig.settle();
         Chaos {
@@ -65,7 +71,7 @@ impl Chaos {
             users: Vec::new(),
             servers: Default::default(),
             sides: BTreeMap::new(),
-            writes: Writes::default(),
+            writes: Writes::new(failures_are_misses),
             keys,
             open_tick: false,
             spoil: Spoil::Nothing,
@@ -108,6 +114,9 @@ impl Chaos {
     fn look(&mut self) {
         if std::mem::take(&mut self.open_tick) {
             self.rig.settle();
+        }
+        for server in &mut self.servers {
+            self.writes.note(server.changes.drain(..));
         }
         let ends: Vec<(u64, Option<usize>)> =
             self.rig.ends.iter().map(|(&bits, end)| (bits, end.to.map(|to| to.0))).collect();
@@ -457,15 +466,26 @@ fn chaos() {
 #[test]
 fn canaries_are_found_out() {
     let variants = variants();
-    let spoils =
-        [Spoil::WrongValues, Spoil::LostBytes, Spoil::DoubledAnswer, Spoil::DoubledWrite, Spoil::Closed];
+    let spoils = [
+        Spoil::WrongValues,
+        Spoil::StaleValues,
+        Spoil::NoDeletes,
+        Spoil::LostBytes,
+        Spoil::DoubledAnswer,
+        Spoil::DoubledWrite,
+        Spoil::Closed,
+    ];
     for spoil in spoils {
         let found_out = |seed| {
             let settings = variants[3 * (seed % 2) as usize].clone();
             let run = move || {
                 let mut chaos = Chaos::new(settings, seed);
                 chaos.spoil = spoil;
-                chaos.servers.iter_mut().for_each(|server| server.lying = spoil == Spoil::WrongValues);
+                for server in &mut chaos.servers {
+                    server.lying = spoil == Spoil::WrongValues;
+                    server.stale = spoil == Spoil::StaleValues;
+                    server.keeping = spoil == Spoil::NoDeletes;
+                }
                 chaos.run();
             };
             std::panic::catch_unwind(run).is_err()

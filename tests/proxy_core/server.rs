@@ -12,10 +12,27 @@ pub(super) struct Server {
     items: BTreeMap<String, String>,
     /// The numbers of the values that it was sent.
     pub(super) seen: BTreeSet<u64>,
+    /// What became of its items, in order, since somebody last looked.
+    pub(super) changes: Vec<Change>,
     /// How it behaves now.
     pub(super) mood: Mood,
     /// It gives every key the value that was stored last.
     pub(super) lying: bool,
+    /// It answers with what stood under a key before the last write.
+    pub(super) stale: bool,
+    /// It says that it has removed what it keeps.
+    pub(super) keeping: bool,
+    /// That, if it is stale.
+    before: BTreeMap<String, String>,
+}
+
+/// What became of an item.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// The value with this number was stored.
+    Stored(u64),
+    /// What stood under this key is gone.
+    Removed(String),
 }
 
 /// How a backend behaves.
@@ -62,7 +79,7 @@ impl Server {
             ["version"] => answer = "VERSION 1.6.18\r\n".to_string(),
             ["get", ref keys @ ..] | ["gat", _, ref keys @ ..] => {
                 for key in keys {
-                    if let Some(value) = self.items.get(*key) {
+                    if let Some(value) = self.item(key) {
                         answer += &format!("VALUE {key} 0 {}\r\n{value}\r\n", value.len());
                     }
                 }
@@ -77,15 +94,14 @@ impl Server {
                 answer = "STORED\r\n".to_string();
             }
             ["delete", key] => {
-                let there = self.items.remove(key).is_some();
-                answer = if there { "DELETED\r\n" } else { "NOT_FOUND\r\n" }.to_string();
+                answer = if self.remove(key) { "DELETED\r\n" } else { "NOT_FOUND\r\n" }.to_string();
             }
             ["flush_all"] => {
-                self.items.clear();
+                self.clear();
                 answer = "OK\r\n".to_string();
             }
             ["mg", key, "v", "k"] => {
-                answer = match self.items.get(key) {
+                answer = match self.item(key) {
                     Some(value) => format!("VA {} k{key}\r\n{value}\r\n", value.len()),
                     None => format!("EN k{key}\r\n"),
                 };
@@ -110,14 +126,14 @@ impl Server {
                 self.store(&key, request.value_of());
                 reply.cas(1)
             }
-            opcode::GETK => match self.items.get(&key) {
+            opcode::GETK => match self.item(&key) {
                 Some(value) => reply.extras(&[0; 4]).key(&key).value(value).cas(1),
                 None => missing,
             },
-            opcode::DELETE if self.items.remove(&key).is_some() => reply,
+            opcode::DELETE if self.remove(&key) => reply,
             opcode::DELETE => missing,
             opcode::FLUSH => {
-                self.items.clear();
+                self.clear();
                 reply
             }
             _ => panic!("nobody asked for this: {request:?}"),
@@ -131,10 +147,29 @@ impl Server {
         let (owner, number) = read_value(&value).expect("a value of a user");
         assert_eq!(owner, key, "a value goes to its own key");
         assert!(self.seen.insert(number), "write {number} came twice");
+        self.changes.push(Change::Stored(number));
         if self.lying {
             self.items.values_mut().for_each(|item| item.clone_from(&value));
         }
-        self.items.insert(key.to_string(), value);
+        if let Some(before) = self.items.insert(key.to_string(), value).filter(|_| self.stale) {
+            self.before.insert(key.to_string(), before);
+        }
+    }
+
+    fn item(&self, key: &str) -> Option<&String> {
+        self.before.get(key).or(self.items.get(key))
+    }
+
+    /// True if there was something to remove.
+    fn remove(&mut self, key: &str) -> bool {
+        let there =
+            if self.keeping { self.items.contains_key(key) } else { self.items.remove(key).is_some() };
+        self.changes.extend(there.then(|| Change::Removed(key.to_string())));
+        there
+    }
+
+    fn clear(&mut self) {
+        self.changes.extend(std::mem::take(&mut self.items).into_keys().map(Change::Removed));
     }
 }
 

@@ -6,7 +6,7 @@ use mcproxy::io::ConnId;
 
 use super::binary::{Packet, opcode, status};
 use super::rig::show;
-use super::server::{make_value, read_value};
+use super::server::{Change, make_value, read_value};
 use super::words::Dice;
 
 /// What all users of a run know of all writes.
@@ -19,6 +19,13 @@ pub(super) struct Writes {
     pub(super) stored: BTreeSet<u64>,
     /// Those that, by their answer, no backend can have got.
     pub(super) never_sent: BTreeSet<u64>,
+    /// Changes that backends have made so far; when the number of each write was stored, and when something
+    /// last went from under each key, counted in these.
+    changes: u64,
+    stored_at: BTreeMap<u64, u64>,
+    removed_at: BTreeMap<String, u64>,
+    /// A read may be answered as a miss because a backend has failed.
+    failures_are_misses: bool,
 }
 
 /// A request whose answer is awaited.
@@ -28,7 +35,7 @@ enum Asked {
     Get(Vec<String>),
     /// set, by number.
     Set(u64),
-    Delete,
+    Delete(String),
     Flush,
     /// mg; without an answer for a miss if quiet, and then with an mn behind it.
     Meta {
@@ -51,6 +58,8 @@ pub(super) struct User {
     pub(super) conn: ConnId,
     binary: bool,
     asked: VecDeque<Asked>,
+    /// How many changes backends had made when each of these was asked.
+    asked_at: VecDeque<u64>,
     /// Requests that have not been delivered.
     pub(super) outgoing: Vec<u8>,
     /// Bytes that came and are not understood yet.
@@ -58,6 +67,12 @@ pub(super) struct User {
     /// It has asked for its end.
     pub(super) ending: bool,
     next_opaque: u32,
+    /// When the value was stored that it has last seen under each key, or stored there itself: it never sees
+    /// an older one again.
+    known: BTreeMap<String, u64>,
+    /// How many changes backends had made when it asked to delete a key, which was done: it sees no value
+    /// that was stored before.
+    deleted: BTreeMap<String, u64>,
 }
 
 /// What was found at the front of a user's bytes.
@@ -85,10 +100,13 @@ impl User {
             conn,
             binary,
             asked: VecDeque::new(),
+            asked_at: VecDeque::new(),
             outgoing: Vec::new(),
             incoming: Vec::new(),
             ending: false,
             next_opaque: 1 << 16,
+            known: BTreeMap::new(),
+            deleted: BTreeMap::new(),
         }
     }
 
@@ -121,7 +139,12 @@ impl User {
 
     /// Makes up a request.
     pub(super) fn ask(&mut self, keys: &[String], writes: &mut Writes, dice: &mut Dice) {
-        if self.binary { self.ask_binary(keys, writes, dice) } else { self.ask_text(keys, writes, dice) }
+        if self.binary {
+            self.ask_binary(keys, writes, dice)
+        } else {
+            self.ask_text(keys, writes, dice)
+        }
+        self.asked_at.resize(self.asked.len(), writes.changes);
     }
 
     /// Asks for the end, with nothing to come behind it.
@@ -152,7 +175,7 @@ impl User {
                 let (_, value) = writes.make(&key, dice);
                 (format!("set {key} 0 0 {} noreply\r\n{value}\r\n", value.len()), None)
             }
-            10 => (format!("delete {key}\r\n"), Some(Asked::Delete)),
+            10 => (format!("delete {key}\r\n"), Some(Asked::Delete(key))),
             11 => (format!("delete {key} noreply\r\n"), None),
             12 => (format!("mg {key} v k\r\n"), Some(Asked::Meta { key, quiet: false })),
             13 => (format!("mg {key} v k q\r\nmn\r\n"), Some(Asked::Meta { key, quiet: true })),
@@ -201,13 +224,79 @@ impl User {
             let Some(asked) = self.asked.front() else {
                 panic!("{:?} got {} and had asked for nothing", self.conn, show(&self.incoming));
             };
-            match self.read(asked, writes) {
+            let answer = match self.read(asked, writes) {
                 Read::Partial => return,
-                Read::Silence => {}
-                Read::Whole(bytes) => drop(self.incoming.drain(..bytes)),
+                Read::Silence => 0..0,
+                Read::Whole(bytes) => 0..bytes,
+            };
+            let answer: Vec<u8> = self.incoming.drain(answer).collect();
+            if let Some(asked) = self.asked.pop_front() {
+                let asked_at = self.asked_at.pop_front().unwrap_or(writes.changes);
+                self.learn(&asked, asked_at, &answer, writes);
             }
-            self.asked.pop_front();
         }
+    }
+
+    /// What this client has seen or stored under a key, it or something later is what it sees there ever after.
+    fn learn(&mut self, asked: &Asked, asked_at: u64, answer: &[u8], writes: &Writes) {
+        let stored_at = |value: &[u8]| {
+            let (_, number) = read_value(std::str::from_utf8(value).expect("text")).expect("a value");
+            *writes.stored_at.get(&number).expect("what was read had been stored")
+        };
+        match asked {
+            Asked::Get(keys) if !answer.starts_with(b"SERVER_ERROR") => {
+                let (read, _) = read_values(answer, keys);
+                let mut missing: BTreeSet<&String> = keys.iter().collect();
+                for (key, value) in read.values {
+                    missing.remove(&key);
+                    self.see(&key, stored_at(value));
+                }
+                missing.into_iter().for_each(|key| self.see_nothing(key, writes));
+            }
+            Asked::Meta { key, .. } if answer.starts_with(b"VA ") => {
+                let line = answer.iter().position(|&byte| byte == b'\n').expect("a line") + 1;
+                self.see(key, stored_at(&answer[line..answer.len() - 2]));
+            }
+            Asked::Meta { key, .. } if answer.is_empty() || answer.starts_with(b"EN ") => {
+                self.see_nothing(key, writes);
+            }
+            Asked::Set(number) if answer == b"STORED\r\n" => self.known_by_write(*number, writes),
+            Asked::Delete(key) if !answer.starts_with(b"SERVER_ERROR") => {
+                self.deleted.insert(key.clone(), asked_at);
+            }
+            Asked::Binary { opcode: code, key, number, .. } if !answer.is_empty() => {
+                let reply = Packet::read_all(answer).remove(0);
+                match (*code, reply.status_of()) {
+                    (opcode::GETK | opcode::GETKQ, status::OK) => self.see(key, stored_at(reply.value_of())),
+                    (opcode::GETK, status::KEY_NOT_FOUND) => self.see_nothing(key, writes),
+                    (opcode::SET, status::OK) => self.known_by_write(*number, writes),
+                    (opcode::DELETE, status::OK | status::KEY_NOT_FOUND) => {
+                        self.deleted.insert(key.clone(), asked_at);
+                    }
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn known_by_write(&mut self, number: u64, writes: &Writes) {
+        let stored_at = *writes.stored_at.get(&number).expect("STORED means that it was");
+        self.known.insert(writes.keys[&number].clone(), stored_at);
+    }
+
+    fn see(&mut self, key: &str, stored_at: u64) {
+        let known = self.known.insert(key.to_string(), stored_at).unwrap_or(0);
+        assert!(known <= stored_at, "{:?} sees an older value of {key} than before", self.conn);
+        let deleted = self.deleted.get(key).copied().unwrap_or(0);
+        assert!(deleted < stored_at, "{:?} sees a value of {key} that it has deleted", self.conn);
+    }
+
+    fn see_nothing(&self, key: &String, writes: &Writes) {
+        let known = self.known.get(key).copied().unwrap_or(0);
+        let removed_at = writes.removed_at.get(key).copied().unwrap_or(0);
+        let explained = writes.failures_are_misses || known == 0 || removed_at > known;
+        assert!(explained, "{:?} sees nothing under {key}, and nothing was removed", self.conn);
     }
 
     /// The proxy has closed the connection: fine if it was asked to, or behind whole values of a cut answer;
@@ -221,7 +310,11 @@ impl User {
             panic!("closed for no reason: {}", self.waits_for());
         };
         let (read, _) = read_values(&self.incoming, keys);
-        assert!(keys.len() > 1 && read == self.incoming.len(), "cut inside of a value: {}", self.waits_for());
+        assert!(
+            keys.len() > 1 && read.bytes == self.incoming.len(),
+            "cut inside of a value: {}",
+            self.waits_for()
+        );
         true
     }
 
@@ -239,9 +332,9 @@ impl User {
                 if !whole {
                     return Read::Partial;
                 }
-                let rest = &incoming[read..];
+                let rest = &incoming[read.bytes..];
                 assert!(b"END\r\n".starts_with(&rest[..rest.len().min(5)]), "{}", self.waits_for());
-                if rest.len() < 5 { Read::Partial } else { Read::Whole(read + 5) }
+                if rest.len() < 5 { Read::Partial } else { Read::Whole(read.bytes + 5) }
             }
             Asked::Meta { key, .. } if line.starts_with("VA ") => {
                 let words: Vec<&str> = line.trim_end().split(' ').collect();
@@ -257,7 +350,7 @@ impl User {
                 writes.answered(*number, line);
                 Read::Whole(line.len())
             }
-            Asked::Delete if ["DELETED\r\n", "NOT_FOUND\r\n"].contains(&line) => Read::Whole(line.len()),
+            Asked::Delete(_) if ["DELETED\r\n", "NOT_FOUND\r\n"].contains(&line) => Read::Whole(line.len()),
             Asked::Flush if line == "OK\r\n" => Read::Whole(line.len()),
             Asked::Line(expected) if line == *expected => Read::Whole(line.len()),
             Asked::Line(_) => panic!("an answer out of order: {}", self.waits_for()),
@@ -297,6 +390,21 @@ impl User {
 }
 
 impl Writes {
+    pub(super) fn new(failures_are_misses: bool) -> Self {
+        Writes { failures_are_misses, ..Writes::default() }
+    }
+
+    /// A backend has changed its items.
+    pub(super) fn note(&mut self, changes: impl Iterator<Item = Change>) {
+        for change in changes {
+            self.changes += 1;
+            match change {
+                Change::Stored(number) => drop(self.stored_at.insert(number, self.changes)),
+                Change::Removed(key) => drop(self.removed_at.insert(key, self.changes)),
+            }
+        }
+    }
+
     fn make(&mut self, key: &str, dice: &mut Dice) -> (u64, String) {
         self.next += 1;
         self.keys.insert(self.next, key.to_string());
@@ -327,22 +435,30 @@ fn check_value(key: &str, value: &[u8]) {
     assert_eq!(owner, key, "a value of another key");
 }
 
-/// Reads whole values of some of `keys`, in their order. Gives their bytes, and whether something else
-/// follows.
-fn read_values(incoming: &[u8], keys: &[String]) -> (usize, bool) {
-    let (mut at, mut next) = (0, 0);
+/// Whole values at the start of an answer.
+#[derive(Default)]
+struct Values<'a> {
+    bytes: usize,
+    /// Their keys and data.
+    values: Vec<(String, &'a [u8])>,
+}
+
+/// Reads whole values of some of `keys`, in their order. Gives them, and whether something else follows.
+fn read_values<'a>(incoming: &'a [u8], keys: &[String]) -> (Values<'a>, bool) {
+    let (mut read, mut next) = (Values::default(), 0);
     loop {
-        let rest = &incoming[at..];
-        let Some(lf) = rest.iter().position(|&byte| byte == b'\n') else { return (at, false) };
+        let rest = &incoming[read.bytes..];
+        let Some(lf) = rest.iter().position(|&byte| byte == b'\n') else { return (read, false) };
         let line = std::str::from_utf8(&rest[..lf]).expect("a line of text").trim_end();
-        let Some(words) = line.strip_prefix("VALUE ") else { return (at, true) };
+        let Some(words) = line.strip_prefix("VALUE ") else { return (read, true) };
         let words: Vec<&str> = words.split(' ').collect();
         let place = keys[next..].iter().position(|key| key == words[0]);
         next += place.unwrap_or_else(|| panic!("{line} was not asked for, or before: {keys:?}")) + 1;
         let length: usize = words[2].parse().expect("a length");
-        let Some(value) = rest.get(lf + 1..lf + 1 + length + 2) else { return (at, false) };
+        let Some(value) = rest.get(lf + 1..lf + 1 + length + 2) else { return (read, false) };
         assert!(value.ends_with(b"\r\n"), "a value ends: {}", show(rest));
         check_value(words[0], &value[..length]);
-        at += lf + 1 + length + 2;
+        read.values.push((words[0].to_string(), &value[..length]));
+        read.bytes += lf + 1 + length + 2;
     }
 }
