@@ -29,9 +29,19 @@ pub fn plain_get(input: &[u8], get_line_max: usize) -> Option<PlainGet<'_>> {
         GETS => (true, rest.strip_prefix(b" ")?),
         _ => return None,
     };
-    let (key, end) = usual(rest.split_at_checked(scan::word_end(rest, 0)))?;
+    // Most keys end within 32 bytes; a line end behind one of them is sure to be there then.
+    if let Some((start, _)) = rest.split_first_chunk::<33>()
+        && let Some(length) = scan::short_word_end(start.first_chunk()?)
+    {
+        let end = [*start.get(length)?, *start.get(length + 1)?];
+        let total = input.len() - rest.len() + length + b"\r\n".len();
+        usual_if(end == *b"\r\n")?;
+        usual_if(length > 0)?;
+        usual_if(total <= get_line_max)?;
+        return Some(PlainGet { with_cas, key: &start[..length], total });
+    }
+    let (key, end) = first_key(rest)?;
     let total = input.len() - behind_line_end(end)?.len();
-    usual_if((1..=KEY_MAX).contains(&key.len()))?;
     usual_if(total <= get_line_max)?;
     Some(PlainGet { with_cas, key, total })
 }
@@ -42,6 +52,14 @@ pub fn plain_get(input: &[u8], get_line_max: usize) -> Option<PlainGet<'_>> {
 pub fn plain_store(input: &[u8], value_max: usize) -> Option<(Store<'_>, usize)> {
     let line = StoreLine::read(input, value_max)?;
     whole_value(input, line.behind, line.length).map(|(value, total)| (line.store(value), total))
+}
+
+/// A key of 1 to 250 bytes at the start of `text`, and what follows it.
+#[inline(always)]
+pub(super) fn first_key(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let length = scan::key_end(text);
+    usual_if((1..=KEY_MAX).contains(&length))?;
+    usual(text.split_at_checked(length))
 }
 
 /// The value at the start of `behind`, which is the end of `input`, and the bytes of the frame that it ends.
@@ -75,8 +93,7 @@ impl<'a> StoreLine<'a> {
             SET => (StoreVerb::Set, rest),
             _ => other_verb(*start, rest)?,
         };
-        let (key, rest) = usual(rest.split_at_checked(scan::word_end(rest, 0)))?;
-        usual_if((1..=KEY_MAX).contains(&key.len()))?;
+        let (key, rest) = first_key(rest)?;
         let (flags, rest) = number::<{ u32::MAX as u64 }>(rest)?;
         let (exptime, rest) = number::<{ i32::MAX as u64 }>(rest)?;
         let (length, rest) = number::<{ i32::MAX as u64 - 2 }>(rest)?;

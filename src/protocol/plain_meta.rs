@@ -3,9 +3,9 @@
 use std::hint::cold_path;
 
 use super::meta::{Meta, MetaVerb};
-use super::plain::{behind_line_end, number, usual, usual_if, whole_value};
+use super::plain::{behind_line_end, first_key, number, usual, usual_if, whole_value};
 use super::scan;
-use crate::limits::{BACKEND_LINE_MAX, KEY_MAX};
+use crate::limits::BACKEND_LINE_MAX;
 
 /// A meta command with its value, and the bytes it had. `None` where a closer look is needed, and where its
 /// value is not whole.
@@ -57,8 +57,7 @@ impl<'a> MetaLine<'a> {
         let ([first, letter, space], rest) = usual(input.split_first_chunk())?;
         usual_if(*first == b'm' && *space == b' ')?;
         let verb = if *letter == b'g' { MetaVerb::Get } else { other_verb(*letter)? };
-        let (key, rest) = usual(rest.split_at_checked(scan::word_end(rest, 0)))?;
-        usual_if((1..=KEY_MAX).contains(&key.len()))?;
+        let (key, rest) = first_key(rest)?;
         if verb != MetaVerb::Set {
             return MetaLine::with_flags(verb, key, None, rest);
         }

@@ -69,7 +69,7 @@ fn data_end(input: &[u8], numbers: &[u8], line: usize, length: usize) -> Option<
 #[inline]
 pub(super) fn plain_value(input: &[u8], limits: ReplyLimits) -> Option<Frame> {
     let rest = behind_verb(input)?;
-    let (_key, numbers) = usual(rest.split_at_checked(scan::word_end(rest, 0)))?;
+    let (_key, numbers) = usual(rest.split_at_checked(scan::key_end(rest)))?;
     let (length, at) = flags_and_length(numbers)?;
     let with_cas = usual(numbers.get(at))? == &b' ';
     let line = if with_cas { spaced_digits(numbers, at)? } else { at };

@@ -46,6 +46,25 @@ pub fn word_end(input: &[u8], from: usize) -> usize {
     }
 }
 
+/// [`word_end`] of the first word of `text`, sooner if it has the length of a key.
+#[inline]
+pub fn key_end(text: &[u8]) -> usize {
+    match text.first_chunk().and_then(short_word_end) {
+        Some(end) => end,
+        None => word_end(text, 0),
+    }
+}
+
+/// As [`word_end`], if it is among the first 32 bytes. Both blocks are looked at at once.
+#[inline]
+pub fn short_word_end(text: &[u8; 2 * BLOCK]) -> Option<usize> {
+    let (first, second) = (text.first_chunk()?, text.last_chunk()?);
+    match blocks::up_to::<b' '>(first) | blocks::up_to::<b' '>(second) << BLOCK {
+        0 => None,
+        marks => Some(marks.trailing_zeros() as usize),
+    }
+}
+
 /// Index of the first space of `text`; its length if there is none.
 #[inline]
 pub fn space(text: &[u8]) -> usize {
@@ -275,6 +294,11 @@ mod tests {
                                     slow_line_end(&input, from),
                                     "{input:?} {from}"
                                 );
+                                assert_eq!(key_end(&input[from..]), slow_word_end(&input[from..], 0));
+                                if let Some(block) = input[from..].first_chunk() {
+                                    let short = Some(slow_word_end(block, 0)).filter(|&end| end < 32);
+                                    assert_eq!(short_word_end(block), short, "{input:?} {from}");
+                                }
                                 assert_eq!(
                                     word_end(&input, from),
                                     slow_word_end(&input, from),

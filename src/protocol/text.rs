@@ -230,7 +230,7 @@ pub fn parse<'a>(input: &'a [u8], scanned: usize, limits: &ParserLimits) -> Step
     {
         return Step::Request(Request::Get { with_cas, key }, total);
     }
-    line(input, scanned, limits)
+    if scanned == 0 { first_look(input, limits) } else { line(input, scanned, limits) }
 }
 
 /// A plain request, or what of it has come. `None` where a closer look is needed.
@@ -261,14 +261,18 @@ fn unfinished_value<'a>(input: &'a [u8], behind: &[u8], length: usize) -> Option
     (input.len() < total).then_some(Step::Partial(Partial::Value { total }))
 }
 
-/// Any line. Not part of its callers, so that the short way of a get stays short.
+/// Any request that begins here. Not part of its callers, so that the short way of a get stays short.
+#[inline(never)]
+fn first_look<'a>(input: &'a [u8], limits: &ParserLimits) -> Step<'a> {
+    match plain(input, limits) {
+        Some(step) => step,
+        None => line(input, 0, limits),
+    }
+}
+
+/// Any line. It calls little where the line's end has not come, for its bytes may come one by one.
 #[inline(never)]
 fn line<'a>(input: &'a [u8], scanned: usize, limits: &ParserLimits) -> Step<'a> {
-    if scanned == 0
-        && let Some(step) = plain(input, limits)
-    {
-        return step;
-    }
     match scan::line_end(input, scanned) {
         Some(end) => whole_line(input, end, scanned, limits),
         None => unfinished(input, limits),
@@ -276,6 +280,7 @@ fn line<'a>(input: &'a [u8], scanned: usize, limits: &ParserLimits) -> Step<'a> 
 }
 
 /// A line whose LF is there: bounds, what of it counts, and then its command.
+#[inline(never)]
 fn whole_line<'a>(input: &'a [u8], end: LineEnd, scanned: usize, limits: &ParserLimits) -> Step<'a> {
     let bytes = end.lf + 1;
     if bytes > LINE_MAX && !begins_with_get(input) {
@@ -298,14 +303,19 @@ fn whole_line<'a>(input: &'a [u8], end: LineEnd, scanned: usize, limits: &Parser
 
 /// No LF yet. memcached's patience ends after 2048 bytes, but for a get.
 fn unfinished<'a>(input: &'a [u8], limits: &ParserLimits) -> Step<'a> {
-    let waits = Step::Partial(Partial::Line { scanned: input.len() });
     if input.len() <= LINE_PATIENCE.min(limits.get_line_max) {
-        return waits;
+        return Step::Partial(Partial::Line { scanned: input.len() });
     }
+    impatient(input, limits)
+}
+
+/// The same for more bytes than memcached waits with.
+#[inline(never)]
+fn impatient<'a>(input: &'a [u8], limits: &ParserLimits) -> Step<'a> {
     match begins_with_get(input) {
         true if input.len() > limits.get_line_max => give_up(input, answers::LINE_TOO_LONG),
         false if input.len() > LINE_PATIENCE => give_up(input, b""),
-        _ => waits,
+        _ => Step::Partial(Partial::Line { scanned: input.len() }),
     }
 }
 
