@@ -168,7 +168,8 @@ impl Link {
     #[inline]
     pub(super) fn stage_for(&mut self, earliest: usize, read: Read, key: &[u8], hash: u32) -> usize {
         let full = &mut self.full[usize::from(read.with_cas())];
-        let mut number = earliest.max(full.saturating_sub(FULL_LOOKED_AT));
+        let first = earliest.max(full.saturating_sub(FULL_LOOKED_AT));
+        let mut number = first;
         while number < self.staged {
             let joined = self.stages[number].joined.as_ref().expect("a stage in use has one");
             let is_full = joined.read != read || joined.len() >= self.joined_keys_max;
@@ -179,6 +180,9 @@ impl Link {
                 *full += 1;
             }
             number += 1;
+            if number == first + STAGES_LOOKED_AT {
+                number = number.max(self.staged.saturating_sub(FULL_LOOKED_AT));
+            }
         }
         self.staged
     }
@@ -311,6 +315,9 @@ const STAGES_KEPT: usize = 64;
 
 /// Full stages in which a key is looked for that may be asked for already.
 const FULL_LOOKED_AT: usize = 4;
+
+/// Stages in which room for a key is looked for, before the last few: a tick may bring thousands.
+const STAGES_LOOKED_AT: usize = 16;
 
 /// A part of what is queued in one tick: gets that still may be joined, and then other requests.
 ///

@@ -185,6 +185,35 @@ fn keys_that_begin_with_one_another_are_told_apart() {
     }
 }
 
+/// Two keys of one backend with the same hash, which is what joined gets look keys up by.
+fn keys_of_one_hash(rig: &Rig) -> [String; 2] {
+    let mut before = BTreeMap::new();
+    for number in 0.. {
+        let key = format!("{number}");
+        let place = rig.settings.placement.place(key.as_bytes());
+        if let Some(other) = before.insert((place.server, place.hash), key.clone()) {
+            return [other, key];
+        }
+    }
+    unreachable!("there are more keys than hashes")
+}
+
+#[test]
+fn keys_of_one_hash_are_told_apart() {
+    let mut rig = joining();
+    let [a, b] = keys_of_one_hash(&rig);
+    let backend = rig.settings.placement.owner(a.as_bytes());
+    assert_eq!(rig.settings.placement.owner(b.as_bytes()), backend);
+    let requests = [&a, &b, &b, &a].map(|key| format!("get {key}\r\n"));
+    let clients = ask_each(&mut rig, &requests);
+    assert_eq!(rig.saw(backend), format!("get {a} {b}\r\n"));
+    rig.answer(backend, found(&b, "of b"));
+    let answers = ["END\r\n", &found(&b, "of b"), &found(&b, "of b"), "END\r\n"];
+    for (&client, answer) in clients.iter().zip(answers) {
+        assert_eq!(rig.got(client), answer);
+    }
+}
+
 /// Whatever is no get or gets stands in the order of its arrival, each by itself, with the gets behind.
 #[test]
 fn nothing_but_gets_is_joined() {
@@ -277,6 +306,27 @@ fn what_comes_in_different_ticks_is_not_joined() {
     rig.answer(0, format!("END\r\n{}END\r\n", found(&b, "1")));
     assert_eq!((rig.got(one), rig.got(two)), (format!("END\r\n{}", found(&b, "1")), "END\r\n".into()));
     assert_eq!(counted(&mut rig), [3, 3, 3, 0, 0]);
+}
+
+#[test]
+fn the_same_clients_are_joined_in_every_tick() {
+    let mut rig = joining();
+    let keys: Vec<String> = (0..5).map(|number| rig.key(0, number)).collect();
+    let clients = clients(&mut rig, 5);
+    for round in 0..4 {
+        let number_of = |place: usize| (place * 2 + round) % 5;
+        for (place, &client) in clients.iter().enumerate() {
+            rig.hand(client, format!("get {}\r\n", keys[number_of(place)]).as_bytes());
+        }
+        rig.settle();
+        let asked: Vec<&str> = (0..5).map(|place| &keys[number_of(place)][..]).collect();
+        assert_eq!(rig.saw(0), format!("get {}\r\n", asked.join(" ")), "tick {round}");
+        rig.answer(0, format!("{}END\r\n", item(asked[3], "x")));
+        for (place, &client) in clients.iter().enumerate() {
+            let expected = if place == 3 { found(asked[3], "x") } else { "END\r\n".into() };
+            assert_eq!(rig.got(client), expected);
+        }
+    }
 }
 
 #[test]

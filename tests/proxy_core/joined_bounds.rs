@@ -145,6 +145,36 @@ fn a_hot_key_with_a_large_value_is_still_asked_once() {
     assert_eq!(rig.counters()["shared_keys"], 5);
 }
 
+#[test]
+fn full_requests_of_the_one_kind_hide_no_room_in_those_of_the_other() {
+    let mut rig = limited(|limits| limits.joined_bytes_max = 4000);
+    let value = "v".repeat(970);
+    round(&mut rig, 2, &value);
+    let keys = keys(&mut rig, 120);
+    let mut requests = gets(&keys);
+    for number in [0, 60, 119] {
+        requests.insert(number, format!("gets {}\r\n", keys[number]));
+    }
+    ask_each(&mut rig, &requests);
+    let seen = rig.saw(0);
+    let [tokens, rest @ ..] = &seen.lines().collect::<Vec<_>>()[..] else { unreachable!() };
+    assert_eq!(*tokens, format!("gets {} {} {}", keys[0], keys[60], keys[119]));
+    let expected: Vec<String> = keys.chunks(4).map(|keys| format!("get {}", keys.join(" "))).collect();
+    assert_eq!(rest, expected);
+}
+
+/// A client that takes turns makes a request of each of its gets. Others find room in the first of them.
+#[test]
+fn thousands_of_requests_of_one_tick_are_joined_by_the_next_client() {
+    let mut rig = joining();
+    let (a, b, [one, two]) = (rig.key(0, 0), rig.key(0, 1), [rig.client(), rig.client()]);
+    let turns = |key: &str| format!("get {key}\r\ntouch {key} 1\r\n").repeat(2000);
+    rig.hand(one, turns(&a).as_bytes());
+    rig.hand(two, turns(&b).as_bytes());
+    rig.settle();
+    assert!(rig.saw(0) == format!("get {a} {b}\r\ntouch {a} 1\r\ntouch {b} 1\r\n").repeat(2000));
+}
+
 /// Where a client's answer has the value that is moved: the same bytes are the same memory.
 fn place_of(rig: &mut Rig, client: ConnId, value: &str) -> *const u8 {
     let (outbox, _) = rig.end(client).in_flight.as_ref().expect("an answer on its way");

@@ -234,6 +234,29 @@ fn with_join_gets_off_no_get_is_joined_with_another() {
     assert!(counted.backend_get_keys <= asked.keys);
 }
 
+/// memcached reads lines of 32 KiB in pieces, and some of its versions close on such lines of other commands.
+#[test]
+fn the_longest_keys_are_joined_to_lines_that_memcached_takes() {
+    let servers = three_memcacheds();
+    let proxy = Proxy::start(&list_of(&servers), &[]);
+    let mut client = proxy.client();
+    let keys: Vec<String> = (0..1000).map(|number| format!("{number:0>250}")).collect();
+    let there = || keys.iter().skip(1).step_by(2);
+    let sets: String = there().map(|key| format!("set {key} 0 0 3\r\n{}\r\n", &key[247..])).collect();
+    client.exchange(sets, "STORED\r\n".repeat(keys.len() / 2));
+    let mut answers = String::new();
+    for (number, key) in keys.iter().enumerate() {
+        let value = if number % 2 == 1 { item(key, &key[247..]) } else { String::new() };
+        answers += &(value + "END\r\n");
+    }
+    let gets: String = keys.iter().map(|key| format!("get {key}\r\n")).collect();
+    client.exchange(gets, answers);
+    let lines = stats(&mut client);
+    assert_eq!(stat(&lines, "backend_get_keys"), keys.len() as u64);
+    assert!(stat(&lines, "joined_gets") > 0);
+    assert_eq!(keys_asked(&servers), keys.len() as u64);
+}
+
 #[test]
 fn the_checks_of_an_answer_can_fail() {
     let proxy = Proxy::start("embedded:3", &[]);
