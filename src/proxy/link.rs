@@ -255,8 +255,8 @@ impl Queue {
         self.joined.push_back(joined);
     }
 
-    /// Puts everything of `other` at the end, due at `earliest` or later. Its entries start at the bytes of its
-    /// outbox.
+    /// Puts everything of `other` at the end, due at `earliest` or later. Its entries start at the bytes of
+    /// its outbox.
     pub(super) fn append(&mut self, other: &mut Queue, earliest: Time, spare: &mut Spare) {
         if other.pipeline.is_empty() {
             return;

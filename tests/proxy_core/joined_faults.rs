@@ -367,6 +367,9 @@ fn when_a_silent_link_is_retired_unwritten_joined_gets_go_out_on_a_fresh_one() {
     assert_eq!(rig.stat("requeued"), "1");
 }
 
+/// The words for what goes wrong, and how it comes about.
+type Fault = (&'static str, fn(&mut Rig));
+
 #[test]
 fn failures_look_like_misses_where_that_is_wanted() {
     let rows = [
@@ -377,7 +380,7 @@ fn failures_look_like_misses_where_that_is_wanted() {
         (ReadErrors::MissAll, "gets", true),
     ];
     for (read_errors, verb, misses) in rows {
-        let faults: [(&str, fn(&mut Rig)); 3] = [
+        let faults: [Fault; 3] = [
             ("timed out", |rig| rig.wait(1000)),
             ("connection lost", |rig| rig.fail(rig.link(0), Failure::Reset)),
             (OUT_OF_STEP, |rig| rig.answer(0, "HD\r\n")),

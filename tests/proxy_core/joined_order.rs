@@ -7,8 +7,11 @@ use super::joined::{ask_each, clients, joining, joining_with, together};
 use super::rig::Rig;
 use super::words::{error, found, item};
 
-/// Requests of clients by number, in one tick, and what backend 0 sees of them. `A` to `D` stand for keys.
-const ORDERS: [(&str, &[(usize, &str)], &str); 17] = [
+/// What it is about, requests of clients by number in one tick, and what backend 0 sees of them. `A` to `D`
+/// stand for keys.
+type Order = (&'static str, &'static [(usize, &'static str)], &'static str);
+
+const ORDERS: [Order; 17] = [
     ("others' writes go first", &[(0, "get A"), (1, "delete A"), (2, "get A")], "delete A, get A"),
     ("get behind the own write", &[(0, "get A"), (1, "delete A, get A")], "delete A, get A"),
     ("write behind the own get", &[(0, "get A, delete A"), (1, "get B")], "get A B, delete A"),
