@@ -102,6 +102,16 @@ fn new_baselines_keep_budgets_and_head() {
     assert!(!passed && output.contains("OVER BUDGET"), "a budget once reached is kept: {output}");
 }
 
+#[test]
+fn figures_that_mean_nothing_do_not_become_baselines() {
+    for (figures, status) in [(vec![], 0), (with("proxy::set", 0.0), 0), (SAME.to_vec(), 101)] {
+        let table = table("refused");
+        let (output, passed) = gate(&table, &["--rewrite"], &figures, status);
+        assert!(!passed, "{output}");
+        assert_eq!(fs::read_to_string(&table).unwrap(), TABLE);
+    }
+}
+
 /// The gate divides by what the benches do.
 #[test]
 fn both_sides_know_how_many_operations_a_benchmark_does() {
