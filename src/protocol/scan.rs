@@ -68,7 +68,7 @@ pub fn short_word_end(text: &[u8; 2 * BLOCK]) -> Option<usize> {
 /// Index of the first space of `text`; its length if there is none.
 #[inline]
 pub fn space(text: &[u8]) -> usize {
-    let at = first_up_to::<b' '>(text);
+    let at = key_end(text);
     match text.get(at) {
         None | Some(b' ') => at,
         Some(_) => space_behind(text, at + 1),
