@@ -68,7 +68,7 @@ pub fn short_word_end(text: &[u8; 2 * BLOCK]) -> Option<usize> {
 /// Index of the first space of `text`; its length if there is none.
 #[inline]
 pub fn space(text: &[u8]) -> usize {
-    let at = first_up_to::<b' '>(text);
+    let at = key_end(text);
     match text.get(at) {
         None | Some(b' ') => at,
         Some(_) => space_behind(text, at + 1),
@@ -166,7 +166,7 @@ use portable as blocks;
 use sse2 as blocks;
 
 /// By SSE2, which every x86-64 has. Blocks are read as integers and no pointer is used: all that is unsafe
-/// here is to say that the instructions exist.
+/// here is to say that the instructions exist. It halves the instructions of reading a get.
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
 mod sse2 {
@@ -254,7 +254,6 @@ mod portable {
 
 #[cfg(test)]
 mod tests {
-    use super::super::generate::Random;
     use super::*;
 
     fn slow_line_end(input: &[u8], from: usize) -> Option<LineEnd> {
@@ -317,7 +316,7 @@ mod tests {
     #[test]
     fn sse2_and_its_twin_agree() {
         let first = |marks: u32| marks.trailing_zeros();
-        let mut random = Random::new(1);
+        let mut random = super::super::generate::Random::new(1);
         for _ in 0..200_000 {
             let mut block = [0; BLOCK];
             block.fill_with(|| [0, 9, 10, 11, 31, 32, 33, 0x7f, 0x80, 0xff][random.below(10)]);
