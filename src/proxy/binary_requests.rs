@@ -15,9 +15,14 @@ use super::link_queue::Value;
 impl Proxy {
     /// Deals with the first frame of a binary client's bytes.
     pub(super) fn take_binary(&mut self, conn: ConnId, input: &[u8], backing: Option<&Bytes>) -> Taken {
-        match binary::parse(input, self.settings.limits.value_max) {
+        let value_max = self.settings.limits.value_max;
+        if let Some((request, length)) = binary::plain(input, value_max) {
+            self.forward_binary(conn, &request, &input[..length], backing);
+            return Taken::Frame(length);
+        }
+        match binary::parse(input, value_max) {
             Step::Request(request, length) => {
-                if self.take_binary_request(conn, &request, backing) {
+                if self.take_binary_request(conn, &request, &input[..length], backing) {
                     Taken::Frame(length)
                 } else {
                     Taken::Ended
@@ -36,7 +41,13 @@ impl Proxy {
     }
 
     /// False if the connection takes no more requests.
-    fn take_binary_request(&mut self, conn: ConnId, request: &Request<'_>, backing: Option<&Bytes>) -> bool {
+    fn take_binary_request(
+        &mut self,
+        conn: ConnId,
+        request: &Request<'_>,
+        frame: &[u8],
+        backing: Option<&Bytes>,
+    ) -> bool {
         match binary::answering(request.opcode).0 {
             opcode::NOOP => {
                 self.answer_now(conn, &response(request.opcode, request.opaque, status::OK, b""));
@@ -50,12 +61,12 @@ impl Proxy {
                 }
                 return false;
             }
-            _ => self.forward_binary(conn, request, backing),
+            _ => self.forward_binary(conn, request, frame, backing),
         }
         true
     }
 
-    fn forward_binary(&mut self, conn: ConnId, request: &Request<'_>, backing: Option<&Bytes>) {
+    fn forward_binary(&mut self, conn: ConnId, request: &Request<'_>, frame: &[u8], backing: Option<&Bytes>) {
         let (answering, _) = binary::answering(request.opcode);
         match answering {
             opcode::GET | opcode::GETK => self.counters.cmd_get += 1,
@@ -79,13 +90,14 @@ impl Proxy {
             Target::Slot(conn, slot),
             expect,
             key,
-            |out, tag| {
-                compose::binary_head(out, request, answering, tag);
-                match backing {
-                    Some(backing) if request.value.len() >= moved_min => {
-                        Value::Moved(backing.slice_ref(request.value))
-                    }
-                    _ => Value::Copied(request.value),
+            |out, tag| match backing {
+                Some(backing) if request.value.len() >= moved_min => {
+                    compose::binary_head(out, request, answering, tag);
+                    Value::Moved(backing.slice_ref(request.value))
+                }
+                _ => {
+                    compose::binary(out, request, frame, answering, tag);
+                    Value::None
                 }
             },
         );

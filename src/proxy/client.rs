@@ -163,7 +163,7 @@ impl Proxy {
         }
         self.counters.bytes_read += bytes.len() as u64;
         if client.unread.is_empty() && !client.stalled {
-            self.run = client.begin_run(conn, self.tick);
+            self.run.begin(conn, client, self.tick);
             self.take_frames(conn, bytes, None);
         } else {
             self.take_client_bytes(conn, bytes);

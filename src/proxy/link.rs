@@ -149,6 +149,24 @@ impl Link {
             && self.queue.outbox.len() + self.staged_bytes < limits.link_bytes_max
     }
 
+    /// A request more is on its way.
+    #[inline]
+    pub(super) fn count_request(&mut self, conn: ConnId, now: Time, dirty: &mut Vec<ConnId>) {
+        if self.queue.pipeline.len() + self.staged_requests == 1 {
+            self.heard = now;
+        }
+        self.touch(conn, dirty);
+    }
+
+    /// It is looked at when this tick ends: it is put on that list.
+    #[inline]
+    pub(super) fn touch(&mut self, conn: ConnId, dirty: &mut Vec<ConnId>) {
+        if !self.dirty {
+            self.dirty = true;
+            dirty.push(conn);
+        }
+    }
+
     /// Puts everything that is staged into the queue. `deadline` is that of all requests of this tick.
     pub(super) fn commit(&mut self, deadline: Time, spare: &mut Spare, counters: &mut Counters) {
         for stage in &mut self.stages[..self.staged] {

@@ -264,7 +264,7 @@ impl Proxy {
     /// Takes out of a link what was never written, but for its greeting and for what has been answered with
     /// an error. What was written must have been taken out before.
     fn take_unwritten(&mut self, conn: ConnId) -> Unwritten {
-        let deadline = self.now + self.settings.timeout;
+        let deadline = self.due;
         let link = self.links.get_mut(conn.index(), conn.generation()).expect("it was there");
         debug_assert_eq!(link.first_unwritten(), 0);
         link.commit(deadline, &mut self.room.spare, &mut self.counters);

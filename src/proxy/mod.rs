@@ -80,6 +80,8 @@ pub struct Proxy {
     parser_limits: ParserLimits,
     reply_limits: ReplyLimits,
     now: Time,
+    /// The deadline of what is asked now.
+    due: Time,
     clients: Table<Client>,
     links: Table<Link>,
     backends: Vec<Backend>,
@@ -121,6 +123,7 @@ impl Proxy {
             parser_limits: ParserLimits { value_max: limits.value_max, get_line_max: limits.get_line_max },
             reply_limits: ReplyLimits { line_max: limits.reply_line_max, value_max: limits.reply_value_max },
             now: Time::default(),
+            due: Time::default() + settings.timeout,
             clients: Table::default(),
             links: Table::default(),
             backends: settings.backends.iter().map(|_| Backend::default()).collect(),
@@ -168,11 +171,16 @@ impl Proxy {
 
     /// Carries out what is due at `now`.
     pub fn handle_timeout(&mut self, now: Time) {
-        self.now = now;
+        self.set_now(now);
         self.counters.ticks += 1;
         if now >= self.wake {
             self.expire();
         }
+    }
+
+    fn set_now(&mut self, now: Time) {
+        self.now = now;
+        self.due = now + self.settings.timeout;
     }
 
     /// The engine has made system calls.
@@ -220,7 +228,7 @@ impl Proxy {
 
 impl Handler for Proxy {
     fn handle_now(&mut self, now: Time) {
-        self.now = now;
+        self.set_now(now);
     }
 
     fn handle_accepted(&mut self) -> ConnId {

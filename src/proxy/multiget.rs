@@ -21,7 +21,7 @@ impl Proxy {
     pub(super) fn read_many(&mut self, conn: ConnId, read: Read, keys: Keys<'_>) {
         let slot = self.reserve_slot(conn);
         let mut fanout = self.room.fanouts.take();
-        fanout.begin(conn, slot, read, self.now + self.settings.timeout);
+        fanout.begin(conn, slot, read, self.due);
         for key in keys {
             if key.len() > KEY_MAX || fanout.len() == self.settings.limits.keys_max {
                 fanout.refusal = Some(if key.len() > KEY_MAX { BAD_KEY } else { TOO_MANY_KEYS });
