@@ -179,8 +179,10 @@ impl Proxy {
     }
 
     fn set_now(&mut self, now: Time) {
-        self.now = now;
-        self.due = now + self.settings.timeout;
+        if now != self.now {
+            self.now = now;
+            self.due = now + self.settings.timeout;
+        }
     }
 
     /// The engine has made system calls.
