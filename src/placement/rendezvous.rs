@@ -37,8 +37,19 @@ impl Rendezvous {
     /// # Panics
     /// If there is no server or more than 65,536, if two have one name, or if a weight is not 1 to 1000.
     pub fn new(servers: &[Server]) -> Self {
-        let contenders = contenders(servers);
-        let owners = if contenders.len() <= 1 << 8 {
+        Rendezvous::without(servers, &vec![false; servers.len()])
+    }
+
+    /// As [`Self::new`], as if those for which `away` is true were not in the list; the others keep their
+    /// indexes.
+    ///
+    /// # Panics
+    /// As [`Self::new`], and if none is left.
+    pub fn without(servers: &[Server], away: &[bool]) -> Self {
+        let mut contenders = contenders(servers);
+        contenders.retain(|contender| !away[contender.index]);
+        assert!(!contenders.is_empty(), "all servers are away");
+        let owners = if servers.len() <= 1 << 8 {
             Owners::Few(table(&contenders, |index| index as u8))
         } else {
             Owners::Many(table(&contenders, |index| index as u16))

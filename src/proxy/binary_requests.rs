@@ -9,6 +9,7 @@ use crate::protocol::compose;
 
 use super::Proxy;
 use super::client::{Progress, Refused, Taken, Unlink};
+use super::fencing::EXISTS;
 use super::link::{Expect, LinkProtocol, Target};
 use super::link_queue::Value;
 
@@ -78,12 +79,20 @@ impl Proxy {
             opcode::DELETE | opcode::INCREMENT | opcode::DECREMENT => {}
             _ => self.counters.cmd_set += 1,
         }
+        let (opcode, opaque, compares) = (request.opcode, request.opaque, request.cas != 0);
+        if compares && !self.may_compare(request.key, request.cas) {
+            return self.answer_now(conn, &response(opcode, opaque, status::KEY_EXISTS, EXISTS));
+        }
         let slot = self.reserve_slot(conn);
-        let backend = self.settings.placement.owner(request.key);
-        let expect = Expect::Binary { opcode: request.opcode, opaque: request.opaque, tag: 0 };
+        if !matches!(answering, opcode::GET | opcode::GETK) {
+            self.note_write(request.key);
+        }
+        let backend = self.place(request.key).server;
+        let expect = Expect::Binary { opcode, opaque, compares, tag: 0 };
         let moved_min = self.settings.limits.moved_min;
-        // Replies that bear the key are checked for it.
-        let key = if matches!(answering, opcode::GETK | opcode::GATK) { request.key } else { &[] };
+        // Replies that bear the key are checked for it, and tokens are remembered under it.
+        let keyed = self.fenced || matches!(answering, opcode::GETK | opcode::GATK);
+        let key = if keyed { request.key } else { &[] };
         self.queue_or_fail(
             backend,
             LinkProtocol::Binary,
@@ -106,7 +115,8 @@ impl Proxy {
     /// As [`Self::unlink_then_answer`], on the link that the client's other requests take.
     pub(super) fn unlink_then_answer_binary(&mut self, conn: ConnId, key: &[u8], answer: &[u8]) {
         let slot = self.reserve_slot(conn);
-        let backend = self.settings.placement.owner(key);
+        self.note_write(key);
+        let backend = self.place(key).server;
         let (opcode, opaque) = (answer[1], [answer[12], answer[13], answer[14], answer[15]]);
         let expect = Expect::BinaryUnlinked { opcode, opaque, tag: 0 };
         let delete = Request { opcode: opcode::DELETE, opaque: [0; 4], cas: 0, extras: &[], key, value: &[] };

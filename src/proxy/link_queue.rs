@@ -55,7 +55,21 @@ impl Proxy {
         key: &[u8],
         compose: impl FnOnce(&mut Vec<u8>, u32) -> Value,
     ) -> Result<(), Why> {
-        let (conn, earlier) = self.find_place(backend, protocol)?;
+        let place = self.find_place(backend, protocol)?;
+        self.queue_at(place, backend, target, expect, key, compose)
+    }
+
+    /// As [`Self::queue`], at a place that was found.
+    #[inline]
+    fn queue_at(
+        &mut self,
+        (conn, earlier): (ConnId, Earlier),
+        backend: usize,
+        target: Target,
+        expect: Expect,
+        key: &[u8],
+        compose: impl FnOnce(&mut Vec<u8>, u32) -> Value,
+    ) -> Result<(), Why> {
         let deadline = self.due;
         let link = self.links.get_mut(conn.index(), conn.generation()).expect("a backend's link is there");
         if !link.has_room(&self.settings.limits) {
@@ -98,6 +112,25 @@ impl Proxy {
         self.note_position(backend, Earlier { gets: stage, others: stage });
         self.count_request(backend);
         Ok(())
+    }
+
+    /// Queues a request of our own for a backend that takes no others.
+    ///
+    /// # Errors
+    /// Too much waits for it.
+    pub(super) fn queue_own(
+        &mut self,
+        conn: ConnId,
+        backend: usize,
+        target: Target,
+        expect: Expect,
+        compose: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), Why> {
+        let place = (conn, Earlier::default());
+        self.queue_at(place, backend, target, expect, &[], |out, _| {
+            compose(out);
+            Value::None
+        })
     }
 
     /// Asks a backend for one key of a get or gets, together with those that others ask for in this tick.
@@ -275,11 +308,12 @@ impl Expect {
     /// With the opaque that the reply must bear.
     fn tagged(self, new: u32) -> Self {
         match self {
-            Expect::Binary { opcode, opaque, .. } => Expect::Binary { opcode, opaque, tag: new },
+            Expect::Binary { opcode, opaque, compares, .. } => {
+                Expect::Binary { opcode, opaque, compares, tag: new }
+            }
             Expect::BinaryUnlinked { opcode, opaque, .. } => {
                 Expect::BinaryUnlinked { opcode, opaque, tag: new }
             }
-            Expect::BinaryVersion { .. } => Expect::BinaryVersion { tag: new },
             other => other,
         }
     }
