@@ -1,5 +1,6 @@
-//! The control plane's mind: hears from all workers how backends do, and decides for all of them which are
-//! down, which are ejected, and when one may return. Like the workers' core it touches no thread and no clock.
+//! The control plane's mind: hears from all workers how backends do, and decides for all of them which
+//! are down, which are ejected, and when one may return. As the workers' core it touches no thread and no
+//! clock.
 //!
 //! ```text
 //!        --failure-limit failures in a row              (--auto-eject, and not the last one)

@@ -72,8 +72,8 @@ impl Proxy {
 }
 
 impl Proxy {
-    /// Answers a request that compares a token, and was not sent, as if somebody else had been faster. `key` is
-    /// what it has in the key ring.
+    /// Answers a request that compares a token, and was not sent, as if somebody else had been faster. `key`
+    /// is what it has in the key ring.
     pub(super) fn give_exists(&mut self, pending: &Pending, key: &[u8]) {
         let Target::Slot(conn, slot) = pending.target else { return };
         let answer = match pending.expect {
