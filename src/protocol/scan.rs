@@ -254,24 +254,8 @@ mod portable {
 
 #[cfg(test)]
 mod tests {
+    use super::super::naive::scan as slow;
     use super::*;
-
-    fn slow_line_end(input: &[u8], from: usize) -> Option<LineEnd> {
-        let lf = (from..input.len()).find(|&index| input[index] == b'\n')?;
-        Some(LineEnd { lf, nul: input[from..lf].contains(&0) })
-    }
-
-    fn slow_word_end(input: &[u8], from: usize) -> usize {
-        (from..input.len()).find(|&index| input[index] <= b' ').unwrap_or(input.len())
-    }
-
-    fn slow_line_text(text: &[u8]) -> usize {
-        text.iter().position(|&byte| byte <= b'\r').unwrap_or(text.len())
-    }
-
-    fn slow_space(text: &[u8]) -> usize {
-        (0..text.len()).find(|&index| text[index] == b' ').unwrap_or(text.len())
-    }
 
     /// All short inputs over the bytes that could be confused with LF, NUL and space.
     #[test]
@@ -285,22 +269,22 @@ mod tests {
                             let mut input = vec![b'a'; length];
                             input[first] = one;
                             input[second] = two;
-                            assert_eq!(space(&input), slow_space(&input), "{input:?}");
-                            assert_eq!(line_text(&input), slow_line_text(&input), "{input:?}");
+                            assert_eq!(space(&input), slow::space(&input), "{input:?}");
+                            assert_eq!(line_text(&input), slow::line_text(&input), "{input:?}");
                             for from in [0, first, second, length] {
                                 assert_eq!(
                                     line_end(&input, from),
-                                    slow_line_end(&input, from),
+                                    slow::line_end(&input, from),
                                     "{input:?} {from}"
                                 );
-                                assert_eq!(key_end(&input[from..]), slow_word_end(&input[from..], 0));
+                                assert_eq!(key_end(&input[from..]), slow::word_end(&input[from..], 0));
                                 if let Some(block) = input[from..].first_chunk() {
-                                    let short = Some(slow_word_end(block, 0)).filter(|&end| end < 32);
+                                    let short = Some(slow::word_end(block, 0)).filter(|&end| end < 32);
                                     assert_eq!(short_word_end(block), short, "{input:?} {from}");
                                 }
                                 assert_eq!(
                                     word_end(&input, from),
-                                    slow_word_end(&input, from),
+                                    slow::word_end(&input, from),
                                     "{input:?} {from}"
                                 );
                             }
