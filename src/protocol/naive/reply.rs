@@ -98,7 +98,7 @@ fn raw_key_end(input: &[u8], raw_key: &[u8]) -> usize {
 
 /// A value of `length` bytes behind a line of `line` bytes.
 fn value(input: &[u8], line: usize, length: &[u8], with_cas: bool, limits: ReplyLimits) -> Frame {
-    let digits = !length.is_empty() && length.iter().all(u8::is_ascii_digit);
+    let digits = (1..=20).contains(&length.len()) && length.iter().all(u8::is_ascii_digit);
     let number = std::str::from_utf8(length).ok().filter(|_| digits).and_then(|text| text.parse().ok());
     let Some(length) = number.filter(|&length: &usize| length <= limits.value_max) else {
         return Frame::Broken;

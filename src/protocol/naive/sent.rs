@@ -4,7 +4,7 @@ use super::super::meta::MetaVerb;
 use super::super::text::{ParserLimits, Request, Step, Store};
 use super::super::{binary, compose};
 use super::{Outcome, parse_binary, parse_text};
-use crate::limits::BACKEND_LINE_MAX;
+use crate::limits::{BACKEND_LINE_MAX, KEY_MAX};
 
 /// What a backend would be sent for a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub struct Sent {
 }
 
 /// What is sent for a text or meta request, the first of `input`, that a parser has read as `step`. `None` for
-/// refusals and for requests that are never sent as they are: those without a key, and reads of many keys in
-/// lines longer than a backend takes.
+/// refusals and for requests that are never sent as they are: those without a key or with one too long, and
+/// reads of many keys in lines longer than a backend takes.
 ///
 /// # Errors
 /// What is wrong, with the bytes: two ways of composing it differ, or what is sent is not the request that the
@@ -119,8 +119,9 @@ fn line(request: &Request<'_>) -> Option<Vec<u8>> {
         Request::FlushAll { delay, .. } => written(|out| compose::flush_all(out, *delay)),
         _ => return None,
     };
-    let keyless = matches!(request, Request::Gat { keys, .. } if keys.count() == 0);
-    (!keyless && line.len() <= BACKEND_LINE_MAX).then_some(line)
+    let refused = matches!(request, Request::Gat { keys, .. }
+        if keys.count() == 0 || keys.clone().any(|key| key.len() > KEY_MAX));
+    (!refused && line.len() <= BACKEND_LINE_MAX).then_some(line)
 }
 
 fn written(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
