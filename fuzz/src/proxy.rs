@@ -428,12 +428,7 @@ impl Run {
     fn calm_down(&mut self) {
         for _ in 0..PATIENCE {
             self.flow();
-            let verdicts: Vec<Verdict> = self.users.iter().map(|user| self.judge(user).0).collect();
-            if let Some(place) = verdicts.iter().position(|&verdict| verdict == Verdict::Wrong) {
-                panic!("a wrong answer: {}", self.tell(&self.users[place]));
-            }
-            let closing = self.users.iter().any(|user| user.ended || self.judge(user).1);
-            if !closing && verdicts.iter().all(|&verdict| verdict == Verdict::Complete) {
+            if self.users.iter().all(|user| self.is_content(user)) {
                 return;
             }
             self.rig.wait(20);
@@ -441,6 +436,13 @@ impl Run {
         }
         let waiting: Vec<String> = self.users.iter().map(|user| self.tell(user)).collect();
         panic!("still waiting: {}", waiting.join("\n"));
+    }
+
+    /// A client has what is due, and its connection does not have to end.
+    fn is_content(&self, user: &User) -> bool {
+        let (verdict, closes) = self.judge(user);
+        assert_ne!(verdict, Verdict::Wrong, "{}", self.tell(user));
+        verdict == Verdict::Complete && !closes && !user.ended
     }
 
     /// Nobody is there any more: nothing is kept, and a drain ends.
