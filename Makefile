@@ -1,7 +1,7 @@
 # What people and CI call. Everything else is cargo's.
 .DEFAULT_GOAL := help
 .PHONY: help build test lint bench bench-once bench-instructions bench-baseline install-test-tools \
-	install-bench-tools perf perf-instructions flamegraph fuzz fuzz-once
+	install-bench-tools perf perf-instructions flamegraph fuzz fuzz-once miri
 
 # Where cargo puts what it builds; what only measures goes there too.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -44,6 +44,13 @@ fuzz: ## all fuzz targets, SECONDS=60 each, two at a time; fuzz/README.md says w
 fuzz-once: ## each fuzz target over its corpus and 20 seconds more, and that wrong oracles are noticed
 	cargo test --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)/fuzz
 	@fuzz/run --once
+
+# The second target has no SSE2: there the scanner is its twin in plain integers.
+miri: ## the scanner's tests under Miri, with SSE2 and without; a minute or two
+	rustup component add --toolchain nightly miri rust-src
+	for target in x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu; do \
+		cargo +nightly miri test --target $$target --target-dir $(TARGET)/miri --lib protocol::scan || exit 1; \
+	done
 
 install-bench-tools: ## valgrind and iai-callgrind's runner, where they are missing
 	@benches/install

@@ -39,13 +39,18 @@ const PATIENCE: usize = 1000;
 
 /// `input` is the number of the settings, and instructions.
 pub fn check(input: &[u8]) {
+    counters(input);
+}
+
+/// As [`check`]; gives what the worker has counted.
+pub fn counters(input: &[u8]) -> BTreeMap<&'static str, u64> {
     let mut tape = Tape(input);
     let mut run = Run::new(variant(tape.byte()));
     while tape.has_more() {
         run.instruction(&mut tape);
     }
     run.calm_down();
-    run.end();
+    run.end()
 }
 
 /// The bounds are small, so that they are met; in every second pair so small that requests fail of them.
@@ -446,7 +451,7 @@ impl Run {
     }
 
     /// Nobody is there any more: nothing is kept, and a drain ends.
-    fn end(&mut self) {
+    fn end(&mut self) -> BTreeMap<&'static str, u64> {
         for user in std::mem::take(&mut self.users) {
             self.rig.fail(user.conn, Failure::Reset);
         }
@@ -463,6 +468,7 @@ impl Run {
         self.rig.tell(Message::Drain(Duration::from_secs(5)));
         self.rig.wait(5_000);
         assert!(self.rig.stopped, "a drain does not end");
+        counters
     }
 }
 
@@ -559,7 +565,7 @@ fn line(number: u8, key: &str) -> String {
         15 => format!("mg {key} v k Oabc t\r\n"),
         16 => format!("mg {key} v k q\r\n"),
         17 => format!("ms {key} 4 T9 c q k\r\nmeta\r\n"),
-        18 => format!("ma {key} N0 J1 q v\r\n"),
+        18 => format!("ma {key} N0 J1 q v\r\nma {key} q v\r\n"),
         19 => format!("ma {key} v k\r\n"),
         20 => "mg CiBrIGsKVkE= b k v Ox\r\nme CiBrIGsKVkE= b\r\nmg YQ== b k\r\n".to_string(),
         21 => "mn\r\nversion\r\nverbosity 1\r\nnonsense\r\n".to_string(),
