@@ -142,7 +142,7 @@ fn has_flag(request: &Request, letter: u8) -> bool {
 
 /// The value that tells a request or a key: one in eight large, all with what looks like the end of an answer.
 fn data(id: u64) -> Vec<u8> {
-    let padding = if (id >> 32) % 8 == 0 { 600 } else { (id >> 40) as usize % 60 };
+    let padding = if (id >> 32).is_multiple_of(8) { 600 } else { (id >> 40) as usize % 60 };
     let filler = b"\r\nEND\r\nHD\r\n".repeat(55);
     [format!("{id:016x}").as_bytes(), &filler[..padding]].concat()
 }
