@@ -45,12 +45,9 @@ fuzz-once: ## each fuzz target over its corpus and 20 seconds more, and that wro
 	cargo test --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)/fuzz
 	@fuzz/run --once
 
-# The second target has no SSE2: there the scanner is its twin in plain integers.
-miri: ## the scanner's tests under Miri, with SSE2 and without; a minute or two
+miri: ## the tests of the scanner and of its twin under Miri; some minutes
 	rustup component add --toolchain nightly miri rust-src
-	for target in x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu; do \
-		cargo +nightly miri test --target $$target --target-dir $(TARGET)/miri --lib protocol::scan || exit 1; \
-	done
+	cargo +nightly miri test --target-dir $(TARGET)/miri --lib protocol::scan
 
 install-bench-tools: ## valgrind and iai-callgrind's runner, where they are missing
 	@benches/install

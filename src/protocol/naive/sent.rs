@@ -15,13 +15,13 @@ pub struct Sent {
     pub copied: bool,
 }
 
-/// What is sent for a text or meta request, the first of `input`, that a parser has read as `step`. `None` for
-/// refusals and for requests that are never sent as they are: those without a key or with one too long, and
-/// reads of many keys in lines longer than a backend takes.
+/// What is sent for a text or meta request, the first of `input`, that a parser has read as `step`. `None`
+/// for refusals and for requests that are never sent as they are: those without a key or with one too long,
+/// and reads of many keys in lines longer than a backend takes.
 ///
 /// # Errors
-/// What is wrong, with the bytes: two ways of composing it differ, or what is sent is not the request that the
-/// oracle reads from `input`.
+/// What is wrong, with the bytes: two ways of composing it differ, or what is sent is not the request that
+/// the oracle reads from `input`.
 pub fn text(input: &[u8], step: &Step<'_>, limits: &ParserLimits) -> Result<Option<Sent>, String> {
     let Step::Request(request, total) = step else { return Ok(None) };
     let frame = &input[..*total];
