@@ -487,18 +487,19 @@ impl Rig {
         assert!(end.connected, "{conn:?} is written to before it stands");
         assert!(!end.shut, "{conn:?} is written to after its sending side was shut down");
         assert!(end.in_flight.is_none(), "{conn:?} has a send in flight already");
-        if end.held || end.failed {
+        let mut bytes = contents(&buffer);
+        let backend = end.to.filter(|_| greeting && !end.greeted && !end.failed);
+        let greeted = backend.and_then(|(backend, _)| take_greeting(&mut bytes, pids[backend]));
+        if greeted.is_none() && (end.held || end.failed) {
             end.in_flight = Some((buffer, 0));
             return;
         }
-        end.bytes.extend_from_slice(&contents(&buffer));
+        end.greeted |= greeted.is_some();
+        end.bytes.extend_from_slice(&bytes);
         let written = buffer.len();
-        let backend = end.to.filter(|_| greeting && !end.greeted);
-        let version = backend.and_then(|(backend, _)| take_greeting(&mut end.bytes, pids[backend]));
-        end.greeted |= version.is_some();
         self.due.push_back(Due::Sent(conn, buffer, written));
-        if let Some(version) = version {
-            self.due.push_back(Due::Received(conn, version));
+        if let Some(answer) = greeted {
+            self.due.push_back(Due::Received(conn, answer));
         }
     }
 

@@ -2,6 +2,7 @@
 //! requests. So a client knows the exact bytes of each answer that it must get, and an answer to somebody
 //! else, to another request or with another key's value is another one.
 
+use super::rig::{VERSION, greeting, text_greeting};
 use mcproxy::protocol::binary::{answering, opcode, status};
 use mcproxy::protocol::naive::Request;
 
@@ -23,7 +24,7 @@ pub(super) fn text(request: &Request) -> Vec<u8> {
         "touch" => pick(&["TOUCHED", "NOT_FOUND"]),
         "delete" => pick(&["DELETED", "NOT_FOUND"]),
         "flush_all" => b"OK\r\n".to_vec(),
-        "version" => b"VERSION 1.6.18\r\n".to_vec(),
+        "stats" => text_greeting(VERSION, 1).into_bytes(),
         "meta Noop" => b"MN\r\n".to_vec(),
         name if name.starts_with("meta ") => meta(request, id),
         other => panic!("a backend was sent {other}: {parts:?}"),
@@ -60,6 +61,9 @@ pub(super) fn is_kept_back(request: &Request, answer: &[u8]) -> bool {
 pub(super) fn binary(request: &Request) -> Vec<u8> {
     let [code, opaque, cas, extras, key, value] = &request.parts[..] else { panic!("{request:?}") };
     let answering = answering(code[0]).0;
+    if answering == opcode::STAT {
+        return binary_greeting(opaque);
+    }
     let id = hash(&[&[answering], cas, extras, key, value]);
     let errors = [0, 0, status::KEY_NOT_FOUND, status::KEY_EXISTS, status::NOT_STORED, status::OUT_OF_MEMORY];
     let mut status = errors[id as usize % errors.len()];
@@ -67,7 +71,6 @@ pub(super) fn binary(request: &Request) -> Vec<u8> {
     let mut body = format!("{id:016x}").into_bytes();
     let (mut extras, mut echoed, mut token) = (0, 0, id);
     match answering {
-        opcode::VERSION => (status, body) = (0, b"1.6.18".to_vec()),
         opcode::NOOP | opcode::FLUSH => (status, body, token) = (0, Vec::new(), 0),
         _ if is_read && status == 0 => (extras, body) = (4, data(id)),
         _ => {}
@@ -83,6 +86,18 @@ pub(super) fn binary(request: &Request) -> Vec<u8> {
     frame.extend(if status == 0 { token } else { 0 }.to_be_bytes());
     frame.extend(body);
     frame
+}
+
+/// Who is there: a packet for each line, and an empty one.
+fn binary_greeting(opaque: &[u8]) -> Vec<u8> {
+    let packet = |name: &str, value: &str| {
+        let (name_bytes, body) = (name.len() as u8, (name.len() + value.len()) as u8);
+        let head = [0x81, opcode::STAT, 0, name_bytes, 0, 0, 0, 0, 0, 0, 0, body];
+        [&head, opaque, &[0; 8], name.as_bytes(), value.as_bytes()].concat()
+    };
+    let stats = greeting(VERSION, 1);
+    let packets = stats.iter().map(|(name, value)| packet(name, value)).chain([packet("", "")]);
+    packets.collect::<Vec<_>>().concat()
 }
 
 fn values(keys: &[Vec<u8>], with_cas: bool, verb: &[u8]) -> Vec<u8> {
