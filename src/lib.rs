@@ -20,6 +20,7 @@
 //! | [`ownership`] | who owns a key now: health, ejection, return, the CAS fence; no thread, no clock |
 //! | [`buffer`] | outbox and recycled buffers |
 //! | [`limits`] | every bound, in one place |
+//! | [`memory`] | one budget of bytes for all workers |
 //! | [`stats`] | counters and how `stats` prints them |
 //! | [`embedded`] | in-process memory backends for trials, benchmarks and tests |
 //! | [`time`] | instants and durations as the core knows them |
@@ -33,6 +34,7 @@ pub mod embedded;
 pub mod io;
 pub mod limits;
 pub mod listen;
+pub mod memory;
 pub mod ownership;
 pub mod placement;
 pub mod protocol;

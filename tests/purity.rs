@@ -39,6 +39,7 @@ const CRATE_ALLOWED: &[&str] = &[
     "crate::io::Failure",
     "crate::io::Handler",
     "crate::limits",
+    "crate::memory",
     "crate::ownership",
     "crate::placement",
     "crate::protocol",

@@ -125,6 +125,12 @@ impl Slots {
         number
     }
 
+    /// Requests that were answered, as far as that can be counted.
+    #[inline]
+    pub(super) fn answered(&self) -> u32 {
+        self.first
+    }
+
     /// Requests that await their answers or whose answers await their turn.
     #[inline]
     pub(super) fn len(&self) -> usize {
@@ -182,12 +188,19 @@ impl Slots {
     }
 
     /// Reads that are answered piece by piece.
-    pub(super) fn streams(&self) -> Vec<FanoutId> {
+    fn streams(&self) -> Vec<FanoutId> {
         let stream = |slot: &Slot| match slot {
             Slot::Streaming(fanout) => Some(*fanout),
             _ => None,
         };
         self.early.iter().flat_map(|early| &early.ring).filter_map(stream).collect()
+    }
+
+    /// Nobody awaits the answers any more. Gives the reads that were answered piece by piece.
+    pub(super) fn drop_all(&mut self) -> Vec<FanoutId> {
+        let streams = self.streams();
+        self.early = None;
+        streams
     }
 
     /// What the first place holds.

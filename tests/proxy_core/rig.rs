@@ -13,6 +13,7 @@ use std::time::Duration;
 use mcproxy::buffer::Outbox;
 use mcproxy::io::{Action, ConnId, Failure, Handler};
 use mcproxy::limits::Limits;
+use mcproxy::memory::Budget;
 use mcproxy::ownership::Coordinator;
 use mcproxy::ownership::change::{Notice, Order};
 use mcproxy::ownership::fence::Tokens;
@@ -47,10 +48,12 @@ pub(super) fn settings(change: impl FnOnce(&mut Settings)) -> Arc<Settings> {
         rejoin: Rejoin::Flush,
         cas_fence: Duration::from_secs(600),
         tokens: Arc::new(Tokens::new(1 << 10)),
+        memory: Arc::new(Budget::new(1 << 30)),
         read_errors: ReadErrors::Error,
         join_gets: false,
         flush_all_enabled: true,
-        limits: Limits::default(),
+        // Tests bring many requests at once, for there is no other way to fill something.
+        limits: Limits { client_requests_first: 4096, ..Limits::default() },
         process: Process { id: 7, started: 1_700_000_000 },
     };
     change(&mut settings);
@@ -450,6 +453,9 @@ impl Rig {
             Action::ShutdownWrite(conn) => {
                 let shut = std::mem::replace(&mut self.open_end(conn).shut, true);
                 assert!(!shut, "{conn:?} is shut down twice");
+                if let Some((buffer, written)) = self.end(conn).in_flight.take() {
+                    self.due.push_back(Due::Sent(conn, buffer, written));
+                }
             }
             Action::Close(conn) => {
                 self.open_end(conn).closed = true;
