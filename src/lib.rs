@@ -19,6 +19,7 @@
 //! | [`buffer`] | outbox and recycled buffers |
 //! | [`limits`] | every bound, in one place |
 //! | [`stats`] | counters and how `stats` prints them |
+//! | [`sim`] | the same core in a simulated world: seeded faults, virtual time, checks |
 //! | [`embedded`] | in-process memory backends for trials, benchmarks and tests |
 //! | [`time`] | instants and durations as the core knows them |
 
@@ -35,6 +36,7 @@ pub mod protocol;
 pub mod proxy;
 pub mod resolver;
 pub mod server;
+pub mod sim;
 pub mod stats;
 pub mod time;
 pub mod worker;

@@ -16,8 +16,8 @@ pub struct Server {
     pub weight: u32,
 }
 
-/// Which server owns a key. Made once, then only read: workers share it.
-#[derive(Debug)]
+/// Which server owns a key. Made once, then only read: workers share it, and a clone shares its table.
+#[derive(Clone, Debug)]
 pub struct Placement {
     rule: Rule,
 }
@@ -59,7 +59,7 @@ pub struct Place {
 }
 
 /// An enum, not a trait object: the default's look-up is inlined into the path of a request.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Rule {
     Rendezvous(Rendezvous),
 }

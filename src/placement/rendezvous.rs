@@ -10,6 +10,8 @@
 //! that every machine and every other implementation agrees. The README's section on placement is the
 //! contract.
 
+use std::sync::Arc;
+
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::Server;
@@ -26,6 +28,7 @@ pub const WEIGHT_MAX: u32 = 1000;
 const SLOT_BITS: u32 = 20;
 
 /// Key -> index of the server that owns it.
+#[derive(Clone)]
 pub struct Rendezvous {
     owners: Owners,
 }
@@ -83,9 +86,10 @@ pub fn slot(hash: u64) -> usize {
 
 /// Owner of each slot. Arrays of a known length, so that a slot is in bounds without a check; one byte an
 /// entry as long as it does, since the table shares the cache with everything else.
+#[derive(Clone)]
 enum Owners {
-    Few(Box<[u8; SLOTS]>),
-    Many(Box<[u16; SLOTS]>),
+    Few(Arc<[u8; SLOTS]>),
+    Many(Arc<[u16; SLOTS]>),
 }
 
 /// A server while the table is made.
@@ -117,10 +121,10 @@ fn contenders(servers: &[Server]) -> Vec<Contender> {
     order.into_iter().map(contender).collect()
 }
 
-fn table<T: Copy + std::fmt::Debug>(contenders: &[Contender], entry: impl Fn(usize) -> T) -> Box<[T; SLOTS]> {
+fn table<T: Copy + std::fmt::Debug>(contenders: &[Contender], entry: impl Fn(usize) -> T) -> Arc<[T; SLOTS]> {
     let equal = contenders.iter().all(|contender| contender.weight == contenders[0].weight);
     let best = if equal { best_of_equals } else { best_by_weight };
-    let owners: Box<[T]> = (0..SLOTS as u64).map(|slot| entry(best(contenders, slot))).collect();
+    let owners: Arc<[T]> = (0..SLOTS as u64).map(|slot| entry(best(contenders, slot))).collect();
     owners.try_into().expect("one entry for each slot")
 }
 

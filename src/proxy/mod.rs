@@ -25,6 +25,7 @@
 //! | `receive.rs` | replies of a link to their slots |
 //! | `deadlines.rs` | what is overdue |
 //! | `drain.rs` | the way to a clean end |
+//! | `invariants.rs` | what is always true, for the simulator |
 
 mod backend;
 mod binary_requests;
@@ -34,6 +35,7 @@ mod deadlines;
 mod drain;
 mod fanout;
 mod health;
+mod invariants;
 mod joined;
 mod link;
 mod link_life;
