@@ -43,7 +43,7 @@ pub(super) enum Heard {
 pub(super) fn hear(op: &Op, bytes: &[u8], history: &History) -> Heard {
     let heard = match op.form {
         Form::Binary { opcode, opaque } => hear_binary(op, opcode, opaque, bytes, history),
-        Form::Meta { opaque, base64 } => hear_meta(op, opaque, base64, bytes, history),
+        Form::Meta { opaque } => hear_meta(op, opaque, bytes, history),
         Form::Text => hear_text(op, bytes, history),
     };
     heard.unwrap_or(Heard::Partial)
@@ -173,7 +173,7 @@ fn hear_stats(bytes: &[u8]) -> Option<Heard> {
     }
 }
 
-fn hear_meta(op: &Op, opaque: u32, base64: bool, bytes: &[u8], history: &History) -> Option<Heard> {
+fn hear_meta(op: &Op, opaque: u32, bytes: &[u8], history: &History) -> Option<Heard> {
     let (head, total) = line(bytes)?;
     if let Some(error) = error(head) {
         return Some(Heard::Whole(total, error));
@@ -190,9 +190,10 @@ fn hear_meta(op: &Op, opaque: u32, base64: bool, bytes: &[u8], history: &History
     }
     let answer = match (&op.ask, words[0]) {
         (Ask::Read { keys, with_cas, .. }, "VA") => {
-            let name = &history.names[keys[0]];
-            let name = if base64 { base64_of(name) } else { String::from_utf8_lossy(name).into_owned() };
-            if !words.contains(&&format!("k{name}")[..]) {
+            // The item tells in which form it was stored, and its key is given back in that one.
+            let name = String::from_utf8_lossy(&history.names[keys[0]]).into_owned();
+            let forms = [format!("k{name}"), format!("k{}", base64_of(name.as_bytes()))];
+            if !forms.iter().any(|form| words.contains(&&form[..])) {
                 return Some(Heard::Wrong(format!("{head} is not of {name}")));
             }
             let cas = words.iter().find_map(|word| word.strip_prefix('c')?.parse().ok());

@@ -20,6 +20,7 @@ pub(super) fn check(desk: &Desk) -> Result<(), String> {
         ("bytes read from backends", counters.backend_bytes_read, from_backends),
         ("bytes written to backends", counters.backend_bytes_written, to_backends),
         ("clients connected", counters.curr_connections, 0),
+        ("clients that ever came", counters.total_connections, desk.clients),
         ("requests waiting", report.backends.iter().map(|backend| backend.waiting).sum(), 0),
         ("retired links", report.backends.iter().map(|backend| backend.retired).sum(), 0),
     ];
@@ -33,7 +34,10 @@ pub(super) fn check(desk: &Desk) -> Result<(), String> {
         ("hits and misses", counters.get_hits + counters.get_misses, counters.cmd_get),
         ("keys in gets", counters.backend_get_keys, counters.cmd_get),
         ("gets", counters.backend_gets, counters.backend_get_keys),
-        ("late replies", counters.late_replies, counters.timeouts),
+        // The greeting of a link may be late too.
+        ("late replies", counters.late_replies, counters.timeouts + desk.links),
+        ("retired links", counters.retired_links, desk.links),
+        ("desyncs", counters.desyncs, desk.links),
         ("joined keys", counters.joined_gets, counters.cmd_get),
         ("writes", counters.cas_hits + counters.cas_misses + counters.cas_badval, counters.cmd_set),
     ];

@@ -56,6 +56,13 @@ pub(super) struct Habits {
     pub(super) worker: usize,
 }
 
+/// What a client is sent to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Errand {
+    Set,
+    Get,
+}
+
 /// What all clients of a run share.
 #[derive(Clone, Debug)]
 pub(super) struct Menu {
@@ -92,8 +99,11 @@ pub(super) struct Client {
     next_write_at: Time,
     next_read_at: Time,
     next_ask_at: Time,
-    /// Errors in a row, for those who try until it works.
-    pub(super) last_answer: Option<Answer>,
+    /// Keys that it sets, or reads, one after the other, whatever else it does not do any more.
+    pub(super) errands: VecDeque<(Key, Errand)>,
+    /// It has ceased to understand what it hears, and ends.
+    lied_to: bool,
+    last_answer: Option<Answer>,
 }
 
 impl Client {
@@ -115,13 +125,16 @@ impl Client {
             next_write_at: Time::default(),
             next_read_at: Time::default(),
             next_ask_at: Time::default(),
+            errands: VecDeque::new(),
+            lied_to: false,
             last_answer: None,
         }
     }
 
     /// It has nothing to say and waits for nothing.
     pub(super) fn is_content(&self) -> bool {
-        self.conn.is_none() || (self.asked.is_empty() && self.outgoing.is_empty() && !self.ending)
+        self.conn.is_none()
+            || (self.asked.is_empty() && self.outgoing.is_empty() && self.errands.is_empty() && !self.ending)
     }
 
     /// What it waits for, for people.
@@ -146,6 +159,7 @@ impl Client {
             return;
         }
         self.ask_more(conn, network, history, menu);
+        self.run_errand(network, history, menu);
         self.write(conn, network);
         self.see_to_the_end(conn, network);
     }
@@ -163,6 +177,7 @@ impl Client {
         self.incoming.clear();
         self.seen.clear();
         self.last_read = None;
+        self.lied_to = false;
         let delay = network.weather.delay(&mut network.random, &mut network.tally);
         network.schedule.after(delay, Event::Mail(self.habits.worker, Mail::Client(conn)));
         network.wake_far(conn, Duration::from_micros(1));
@@ -175,18 +190,17 @@ impl Client {
         self.come(network);
     }
 
-    /// Asks for something of its own.
-    pub(super) fn ask_this(&mut self, ask: Ask, network: &mut Network, history: &mut History, menu: &Menu) {
-        self.ask(ask, false, None, network, history, menu);
-        if let Some(conn) = self.conn {
-            network.wake_far(conn, Duration::ZERO);
+    /// Sets or reads the next key that it was told to.
+    fn run_errand(&mut self, network: &mut Network, history: &mut History, menu: &Menu) {
+        if !self.asked.is_empty() {
+            return;
         }
-    }
-
-    /// A new set, to see whether that works.
-    pub(super) fn set_this(&mut self, key: Key, network: &mut Network, history: &mut History, menu: &Menu) {
-        let ask = self.composer(network, history, menu).write(key, WriteKind::Set);
-        self.ask_this(ask, network, history, menu);
+        let ask = match self.errands.pop_front() {
+            None => return,
+            Some((key, Errand::Set)) => self.composer(network, history, menu).write(key, WriteKind::Set),
+            Some((key, Errand::Get)) => Ask::Read { keys: vec![key], with_cas: false, touch: false },
+        };
+        self.ask(ask, false, None, network, history, menu);
     }
 
     /// It goes, without a word or in peace.
@@ -244,8 +258,10 @@ impl Client {
             network.trace.note(now, &[50, conn as u64], &bytes, || {
                 format!("#{conn} client {number} hears {}", show(&bytes))
             });
-            self.incoming.extend_from_slice(&bytes);
-            self.understand(network, history, menu, rules);
+            if !self.lied_to {
+                self.incoming.extend_from_slice(&bytes);
+                self.understand(network, history, menu, rules);
+            }
         }
         let state = &network.conns[conn];
         if network.violation.is_none() && (state.from_proxy.is_over() || state.far_broken) && there == most {
@@ -264,14 +280,8 @@ impl Client {
                 Heard::Partial => return,
                 Heard::Whole(total, answer) => (total, answer),
                 Heard::Wrong(what) => {
-                    if op.ask.keys().iter().any(|&key| history.liars[history.owners[key]])
-                        && what.contains("does not bear")
-                    {
-                        // A liar's answer to another meta command, which nothing tells apart.
-                        let total = self.incoming.iter().position(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-                        self.incoming.drain(..total);
-                        self.asked.pop_front();
-                        continue;
+                    if self.habits.speech == Speech::Meta && history.liars.contains(&true) {
+                        return self.put_up_with_lies();
                     }
                     return network.violate(format!("client {}: {what}", self.number));
                 }
@@ -289,6 +299,16 @@ impl Client {
             }
             self.last_answer = Some(answer);
         }
+    }
+
+    /// A liar's answer to another meta command, which the proxy cannot tell apart: what else comes on this
+    /// connection may be anything.
+    fn put_up_with_lies(&mut self) {
+        self.incoming.clear();
+        self.asked.clear();
+        self.outgoing.clear();
+        self.lied_to = true;
+        self.ending = true;
     }
 
     /// Those who ask for one thing at a time and read at once get their answer in time.
@@ -456,7 +476,7 @@ impl Client {
 
     fn write(&mut self, conn: usize, network: &mut Network) {
         let now = network.now();
-        if self.outgoing.is_empty() || !network.conns[conn].near.connected {
+        if self.outgoing.is_empty() {
             return;
         }
         let mut most = self.outgoing.len();

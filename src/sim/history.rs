@@ -60,8 +60,6 @@ pub(super) struct State {
     pub(super) cas: u64,
     /// The life of the backend.
     pub(super) life: u32,
-    /// Somebody asked for it; false for what a restart took away.
-    pub(super) asked: bool,
 }
 
 /// All keys and writes of a run.
@@ -83,7 +81,7 @@ pub(super) struct History {
 impl History {
     /// Nothing has happened yet.
     pub(super) fn new(names: Vec<Vec<u8>>, owners: Vec<usize>, backends: usize) -> Self {
-        let absent = State { value: None, cas: 0, life: 0, asked: true };
+        let absent = State { value: None, cas: 0, life: 0 };
         History {
             numbers: names.iter().cloned().zip(0..).collect(),
             states: vec![vec![absent]; names.len()],
@@ -129,14 +127,14 @@ impl History {
     /// A backend has started again, with nothing.
     pub(super) fn restart(&mut self, backend: usize) {
         self.lives[backend] += 1;
-        self.clear(backend, false);
+        self.clear(backend);
     }
 
     /// A backend has changed an item.
     pub(super) fn note(&mut self, backend: usize, change: &Change, now: Time) -> Result<(), String> {
         let (name, value, cas) = match change {
             Change::Flushed => {
-                self.clear(backend, true);
+                self.clear(backend);
                 return Ok(());
             }
             Change::Removed(name) => (name, None, 0),
@@ -151,15 +149,15 @@ impl History {
         if let Some(value) = value {
             self.apply(key, value, now)?;
         }
-        self.states[key].push(State { value: value.cloned(), cas, life, asked: true });
+        self.states[key].push(State { value: value.cloned(), cas, life });
         Ok(())
     }
 
-    fn clear(&mut self, backend: usize, asked: bool) {
+    fn clear(&mut self, backend: usize) {
         let life = self.lives[backend];
         for key in 0..self.names.len() {
             if self.owners[key] == backend {
-                self.states[key].push(State { value: None, cas: 0, life, asked });
+                self.states[key].push(State { value: None, cas: 0, life });
             }
         }
     }

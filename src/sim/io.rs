@@ -119,6 +119,7 @@ impl SimIo<'_> {
         match mail {
             Mail::Client(conn) => {
                 let id = handler.handle_accepted();
+                self.network.desks[self.worker].clients += 1;
                 self.insert(id, conn);
                 self.network.conns[conn].near.connected = true;
                 self.note(conn, 23, || format!("is {id:?}"));
@@ -264,6 +265,7 @@ impl SimIo<'_> {
 
     fn connect(&mut self, id: ConnId, backend: usize, address: usize) {
         let conn = self.network.connection(Peer::Backend(backend), self.worker);
+        self.network.desks[self.worker].links += 1;
         self.insert(id, conn);
         self.note(conn, 29, || format!("connects to backend {backend}, address {address}"));
         let Network { weather, random, tally, doors, .. } = &mut *self.network;

@@ -92,6 +92,9 @@ pub(super) struct Desk {
     pub(super) told: Vec<Message>,
     /// Bytes that went through: from clients, to clients, from backends, to backends.
     pub(super) bytes: [u64; 4],
+    /// Links that it was told to connect, clients that it was given.
+    pub(super) links: u64,
+    pub(super) clients: u64,
 }
 
 pub(super) enum Completion {
@@ -357,6 +360,9 @@ impl Network {
         }
         let (now, peer) = (self.now(), state.peer);
         let taken = self.put(conn, bytes, true);
+        if taken == 0 {
+            return 0;
+        }
         self.trace.note(now, &[1, conn as u64], &bytes[..taken], || {
             format!("#{conn} {peer:?} -> {}", show(&bytes[..taken]))
         });

@@ -37,7 +37,7 @@ pub(super) enum Ask {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     Text,
-    Meta { opaque: u32, base64: bool },
+    Meta { opaque: u32 },
     Binary { opcode: u8, opaque: u32 },
 }
 
@@ -97,7 +97,7 @@ impl Composer<'_> {
         let (bytes, form) = match self.speech {
             Speech::Text => (self.text(&ask, quiet, cas), Form::Text),
             Speech::Meta => match self.meta(&ask, quiet, cas, opaque) {
-                Some((bytes, base64)) => (bytes, Form::Meta { opaque, base64 }),
+                Some(bytes) => (bytes, Form::Meta { opaque }),
                 None => (self.text(&ask, quiet, cas), Form::Text),
             },
             Speech::Binary => {
@@ -176,10 +176,11 @@ impl Composer<'_> {
     }
 
     /// Not everything can be said in meta commands.
-    fn meta(&mut self, ask: &Ask, quiet: bool, cas: u64, opaque: u32) -> Option<(Vec<u8>, bool)> {
-        let base64 = self.random.once_in(6);
-        let quiet = if quiet { " q" } else { "" };
+    fn meta(&mut self, ask: &Ask, quiet: bool, cas: u64, opaque: u32) -> Option<Vec<u8>> {
         let key = *ask.keys().first()?;
+        // A longer one has no room for its base64.
+        let base64 = self.random.once_in(6) && self.history.names[key].len() < 100;
+        let quiet = if quiet { " q" } else { "" };
         let name = if base64 {
             let encoded = base64_of(&self.history.names[key]);
             format!("{encoded} b")
@@ -203,10 +204,7 @@ impl Composer<'_> {
                     WriteKind::Prepend => "P",
                     WriteKind::Increment | WriteKind::Decrement => {
                         let mode = if write.kind == WriteKind::Increment { "I" } else { "D" };
-                        return Some((
-                            format!("ma {name} v M{mode} D{id} O{opaque}{quiet}\r\n").into_bytes(),
-                            base64,
-                        ));
+                        return Some(format!("ma {name} v M{mode} D{id} O{opaque}{quiet}\r\n").into_bytes());
                     }
                 };
                 let (name, flags) = name.split_once(' ').map_or((&name[..], ""), |(name, _)| (name, " b"));
@@ -217,7 +215,7 @@ impl Composer<'_> {
             Ask::Delete(_) => format!("md {name} O{opaque}{quiet}\r\n").into_bytes(),
             _ => return None,
         };
-        Some((bytes, base64))
+        Some(bytes)
     }
 
     fn binary(&mut self, ask: &Ask, quiet: bool, cas: u64, opaque: u32) -> (Vec<u8>, u8) {
