@@ -69,7 +69,7 @@ impl Proxy {
         expect(slots <= most || client.gone, || format!("{slots} requests, and {most} are allowed"))?;
         let held = client.outbox.len() + client.sending;
         expect(client.owed >= held || client.closed, || format!("{held} bytes are held, {} owed", client.owed))?;
-        let waits = client.stalled || client.closed || client.unread.is_empty() || !client.paused;
+        let waits = client.stalled || client.ending || client.unread.is_empty() || !client.paused;
         expect(waits, || "is not read from and nothing holds it up".to_string())
     }
 

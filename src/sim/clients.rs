@@ -280,7 +280,9 @@ impl Client {
                 Heard::Partial => return,
                 Heard::Whole(total, answer) => (total, answer),
                 Heard::Wrong(what) => {
-                    if self.habits.speech == Speech::Meta && history.liars.contains(&true) {
+                    let of_liar = op.ask.keys().iter().any(|&key| history.liars[history.owners[key]]);
+                    let unmarked = self.habits.speech == Speech::Meta && history.liars.contains(&true);
+                    if of_liar || unmarked {
                         return self.put_up_with_lies();
                     }
                     return network.violate(format!("client {}: {what}", self.number));
@@ -301,7 +303,8 @@ impl Client {
         }
     }
 
-    /// A liar's answer to another meta command, which the proxy cannot tell apart: what else comes on this
+    /// A liar's answer that has the right form and is not right: to another meta command, which the proxy cannot
+    /// tell apart, or with nonsense in a place of which the proxy knows nothing. What else comes on this
     /// connection may be anything.
     fn put_up_with_lies(&mut self) {
         self.incoming.clear();

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::answers::Answer;
 use super::history::{History, Key, State, Verdict, WriteId, WriteKind, number};
 use super::requests::{Ask, Op};
+use super::trace::show;
 
 /// What a seed allows.
 #[derive(Clone, Debug, Default)]
@@ -51,7 +52,15 @@ pub(super) fn judge(
     rules: &Rules,
 ) -> Result<Option<Read>, String> {
     let judged = judge_all(op, answer, history, seen, rules);
-    judged.map_err(|what| format!("{what}; asked {op:?}, answered {answer:?}"))
+    judged.map_err(|what| format!("{what}; asked {op:?}, answered {}", shown(answer)))
+}
+
+fn shown(answer: &Answer) -> String {
+    let Answer::Values(values) = answer else { return format!("{answer:?}") };
+    let value = |(place, value, cas): &(usize, Vec<u8>, Option<u64>)| {
+        format!("{place}: {} with token {cas:?}", show(value))
+    };
+    format!("[{}]", values.iter().map(value).collect::<Vec<_>>().join(", "))
 }
 
 fn judge_all(
@@ -167,12 +176,16 @@ fn judge_read(
         _ => return Err("that cannot be".to_string()),
     };
     let mut read = None;
+    // Of a key that is asked for twice, which of the two was the miss cannot be told.
+    let mut before = seen.clone();
     for (place, &key) in keys.iter().enumerate() {
         let liar = history.liars[history.owners[key]];
         let value = values.iter().find(|value| value.0 == place);
         let Some((_, value, cas)) = value else {
+            let again = keys.iter().filter(|&&other| other == key).count() > 1;
+            let told = if again { &mut before } else { &mut *seen };
             if !misses && !liar {
-                find(op, place, key, history, seen, |state| state.value.is_none())?;
+                find(op, place, key, history, told, |state| state.value.is_none())?;
             }
             continue;
         };
