@@ -260,8 +260,13 @@ impl World {
         if let Err(what) = worker.proxy.check_invariants() {
             self.network.violate(format!("worker {number}: {what}"));
         }
-        if !self.network.desks[number].completions.is_empty() || worker.proxy.has_actions() {
+        let desk = &self.network.desks[number];
+        if !desk.completions.is_empty() || worker.proxy.has_actions() {
             self.network.wake(number, now);
+        } else if !desk.ready.is_empty() || !desk.mail.is_empty() {
+            // What the turn had no time for.
+            let late = self.network.weather.tick_delay(&mut self.network.random);
+            self.network.wake(number, now + late);
         } else if let Some(timeout) = worker.proxy.poll_timeout() {
             self.network.wake(number, now + timeout);
         }
