@@ -2,10 +2,14 @@
 //! The simulator asks after every turn; nobody asks on the way of a request.
 
 use crate::io::ConnId;
+use crate::limits::LINE_MAX;
 
 use super::Proxy;
 use super::client::Client;
 use super::link::{Expect, Link, LinkState, Target};
+
+/// Bytes that an engine hands over in a tick for one client, at most, in the simulator.
+const RECEIVED_MAX: usize = 64 << 10;
 
 impl Proxy {
     /// Every bound is kept and every state machine is whole.
@@ -70,6 +74,10 @@ impl Proxy {
         let held = client.outbox.len() + client.sending;
         expect(client.owed >= held || client.closed, || format!("{held} bytes are held, {} owed", client.owed))?;
         let waits = client.stalled || client.ending || client.unread.is_empty() || !client.paused;
+        // What had been received when reading was paused may come on top.
+        let frame = limits.get_line_max.max(LINE_MAX) + limits.value_max;
+        let unread = client.unread.len();
+        expect(unread <= frame + RECEIVED_MAX, || format!("{unread} bytes are kept unparsed"))?;
         expect(waits, || "is not read from and nothing holds it up".to_string())
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::time::Time;
 
 use super::answers::{Answer, Heard, hear, whole_values};
-use super::history::{History, Key, WriteKind};
+use super::history::{History, Key, WriteId, WriteKind};
 use super::judge::{Read, Rules, Seen, judge};
 use super::network::{Event, Mail, Network, Peer};
 use super::requests::{Ask, Composer, Op, Speech, Token};
@@ -101,6 +101,11 @@ pub(super) struct Client {
     next_ask_at: Time,
     /// Keys that it sets, or reads, one after the other, whatever else it does not do any more.
     pub(super) errands: VecDeque<(Key, Errand)>,
+    /// Quiet text writes, and how many answers were awaited when they were asked: when these have come, they
+    /// have been applied, unless something is wrong with somebody.
+    unheard: VecDeque<(usize, WriteId)>,
+    /// Answers that have come on this connection.
+    heard: usize,
     /// It has ceased to understand what it hears, and ends.
     lied_to: bool,
     last_answer: Option<Answer>,
@@ -126,6 +131,8 @@ impl Client {
             next_read_at: Time::default(),
             next_ask_at: Time::default(),
             errands: VecDeque::new(),
+            unheard: VecDeque::new(),
+            heard: 0,
             lied_to: false,
             last_answer: None,
         }
@@ -178,6 +185,8 @@ impl Client {
         self.seen.clear();
         self.last_read = None;
         self.lied_to = false;
+        self.unheard.clear();
+        self.heard = 0;
         let delay = network.weather.delay(&mut network.random, &mut network.tally);
         network.schedule.after(delay, Event::Mail(self.habits.worker, Mail::Client(conn)));
         network.wake_far(conn, Duration::from_micros(1));
@@ -290,6 +299,8 @@ impl Client {
             };
             self.incoming.drain(..total);
             let Some(op) = self.asked.pop_front() else { return };
+            self.heard += 1;
+            self.check_unheard(network, history, rules);
             count(&op, &answer, network);
             self.check_patience(&op, network, menu);
             match judge(&op, &answer, history, &mut self.seen, rules) {
@@ -312,6 +323,16 @@ impl Client {
         self.outgoing.clear();
         self.lied_to = true;
         self.ending = true;
+    }
+
+    /// An answer has come: what was asked quietly before it has been carried out.
+    fn check_unheard(&mut self, network: &mut Network, history: &History, rules: &Rules) {
+        while let Some((_, id)) = self.unheard.pop_front_if(|(heard, _)| *heard < self.heard) {
+            let write = &history.writes[id as usize];
+            if rules.calm && write.kind == WriteKind::Set && write.applied.is_none() {
+                network.violate(format!("client {}: the quiet write {id} is lost", self.number));
+            }
+        }
     }
 
     /// Those who ask for one thing at a time and read at once get their answer in time.
@@ -472,7 +493,11 @@ impl Client {
         menu: &Menu,
     ) {
         network.tally.count("requests");
+        let write = if let Ask::Write { id, .. } = ask { Some(id) } else { None };
         let (bytes, op) = self.composer(network, history, menu).compose(ask, quiet, token);
+        if let (None, Some(id)) = (&op, write) {
+            self.unheard.push_back((self.heard + self.asked.len(), id));
+        }
         self.outgoing.extend_from_slice(&bytes);
         self.asked.extend(op);
     }

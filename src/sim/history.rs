@@ -51,6 +51,8 @@ pub(super) struct Write {
     /// read.
     pub(super) token_of: Option<(usize, u32)>,
     pub(super) value: Vec<u8>,
+    /// A backend has got it.
+    pub(super) sent: bool,
 }
 
 /// What was under a key for a while.
@@ -116,7 +118,7 @@ impl History {
     /// A write begins. Its value bears its number: see [`identify`].
     pub(super) fn begin_write(&mut self, key: Key, kind: WriteKind, value: Vec<u8>) {
         let verdict = Verdict::Unknown;
-        self.writes.push(Write { key, kind, verdict, applied: None, token_of: None, value });
+        self.writes.push(Write { key, kind, verdict, applied: None, token_of: None, value, sent: false });
     }
 
     /// The number that the next write gets.
@@ -128,6 +130,18 @@ impl History {
     pub(super) fn restart(&mut self, backend: usize) {
         self.lives[backend] += 1;
         self.clear(backend);
+    }
+
+    /// A backend has got a request. Nothing that may have reached a backend is ever sent again.
+    pub(super) fn note_request(&mut self, request: &[u8]) -> Result<(), String> {
+        let Some(id) = request.iter().position(|&byte| byte == b'<').and_then(|at| piece_id(&request[at..])) else {
+            return Ok(());
+        };
+        let write = self.writes.get_mut(id as usize).ok_or_else(|| format!("there is no write {id}"))?;
+        if std::mem::replace(&mut write.sent, true) {
+            return Err(format!("write {id} was sent twice; its client knows {:?}", write.verdict));
+        }
+        Ok(())
     }
 
     /// A backend has changed an item.
@@ -227,7 +241,12 @@ fn identify(before: Option<&[u8]>, after: &[u8]) -> Option<WriteId> {
         }
         _ => after,
     };
-    let words = added.strip_prefix(b"<")?;
+    piece_id(added)
+}
+
+/// The number in the piece at the start.
+fn piece_id(bytes: &[u8]) -> Option<WriteId> {
+    let words = bytes.strip_prefix(b"<")?;
     let mut parts = words.splitn(3, |&byte| byte == b':');
     let (_name, id) = (parts.next()?, parts.next()?);
     std::str::from_utf8(id).ok()?.parse().ok()

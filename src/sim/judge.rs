@@ -85,7 +85,7 @@ fn judge_all(
             judge_read(op, keys, answer, history, seen, misses)
         }
         Ask::Write { key, id } => {
-            let judged = judge_write(op, *key, *id, answer, history, seen);
+            let judged = judge_write(op, *key, *id, answer, history, seen, rules);
             if liar { Ok(None) } else { judged.map(|()| None) }
         }
         _ if liar => Ok(None),
@@ -211,6 +211,7 @@ fn judge_write(
     answer: &Answer,
     history: &mut History,
     seen: &mut Seen,
+    rules: &Rules,
 ) -> Result<(), String> {
     let kind = history.writes[id as usize].kind;
     let there = |state: &State| state.value.is_some();
@@ -225,8 +226,11 @@ fn judge_write(
             }
             true
         }
-        // Its success is not wanted. Whether there was any cannot be told.
-        Answer::Silence => return Ok(()),
+        // Its success is not wanted. Whether there was any can be told when nothing is wrong with anybody.
+        Answer::Silence => {
+            let lost = kind == WriteKind::Set && history.writes[id as usize].applied.is_none();
+            return if lost && rules.calm { Err("it is lost".to_string()) } else { Ok(()) };
+        }
         _ => false,
     };
     if is_done {

@@ -180,6 +180,9 @@ impl Server {
                 Err(what) => return network.violate(format!("backend {} was sent {what}", self.backend)),
             };
             let request: Vec<u8> = side.inbox.drain(..total).collect();
+            if let Err(what) = history.note_request(&request) {
+                network.violate(format!("backend {}: {what}", self.backend));
+            }
             let mut answer = Vec::new();
             if let Some(refusal) = self.lies.refuse(&request, network) {
                 answer = refusal;
