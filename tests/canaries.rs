@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use std::time::Instant;
 
 /// Seeds within which a mistake must have been found; a build without one must pass all of them.
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 800;
 
 /// The least number of mistakes.
 const LEAST: usize = 8;
@@ -19,7 +19,9 @@ fn every_canary_is_caught() {
     copy_tree(&tree);
     let names = apply_patches(&tree);
     assert!(names.len() >= LEAST, "only {names:?}");
+    let started = Instant::now();
     let simulator = build(&tree);
+    println!("built in {:.0} s", started.elapsed().as_secs_f64());
     let clean = simulate(&simulator, "");
     assert!(clean.status.success(), "without a mistake the simulator finds one:\n{}", text(&clean));
     let mut missed = Vec::new();
@@ -30,7 +32,7 @@ fn every_canary_is_caught() {
         let found = said.lines().find(|line| line.starts_with("seed "));
         match found.filter(|_| !output.status.success()) {
             Some(found) => println!("{name}: {:.1} s, {}", started.elapsed().as_secs_f64(), cut(found)),
-            None => missed.push(format!("{name}: {}\n{said}", output.status)),
+            None => missed.push(format!("{name}: {}", output.status)),
         }
     }
     assert!(missed.is_empty(), "{SEEDS} seeds do not find {missed:#?}");
@@ -135,8 +137,6 @@ fn build(tree: &Path) -> PathBuf {
         .args(["test", "--offline", "--quiet", "--test", "sim", "--no-run", "--message-format=json"])
         .current_dir(tree)
         .env("CARGO_TARGET_DIR", target)
-        // Mistakes need not look good.
-        .env("RUSTFLAGS", std::env::var("RUSTFLAGS").unwrap_or_default() + " -Awarnings")
         .output()
         .expect("cargo starts");
     assert!(done.status.success(), "the canaries do not compile:\n{}", text(&done));
@@ -153,6 +153,7 @@ fn simulate(simulator: &Path, canary: &str) -> Output {
         .args(["--nocapture", "many_seeds"])
         .env("CANARY", canary)
         .env("SEEDS", SEEDS.to_string())
+        .env("RUST_BACKTRACE", "0")
         .env_remove("FIRST")
         .output()
         .expect("the simulator starts")
@@ -161,8 +162,7 @@ fn simulate(simulator: &Path, canary: &str) -> Output {
 fn text(output: &Output) -> String {
     let said = [&output.stdout[..], &output.stderr[..]].concat();
     let said = String::from_utf8_lossy(&said).into_owned();
-    let lines: Vec<&str> = said.lines().filter(|line| !line.starts_with('{')).collect();
-    lines[lines.len().saturating_sub(80)..].join("\n")
+    said.lines().filter(|line| !line.starts_with('{')).collect::<Vec<_>>().join("\n")
 }
 
 fn cut(line: &str) -> String {

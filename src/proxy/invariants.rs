@@ -72,7 +72,9 @@ impl Proxy {
         let (slots, most) = (client.slots.len(), limits.client_requests_max);
         expect(slots <= most || client.gone, || format!("{slots} requests, and {most} are allowed"))?;
         let held = client.outbox.len() + client.sending;
-        expect(client.owed >= held || client.closed, || format!("{held} bytes are held, {} owed", client.owed))?;
+        expect(client.owed >= held || client.closed, || {
+            format!("{held} bytes are held, {} owed", client.owed)
+        })?;
         let waits = client.stalled || client.ending || client.unread.is_empty() || !client.paused;
         // What had been received when reading was paused may come on top.
         let frame = limits.get_line_max.max(LINE_MAX) + limits.value_max;

@@ -250,7 +250,8 @@ fn hear_binary(op: &Op, code: u8, opaque: u32, bytes: &[u8], history: &History) 
     }
     let frame = bytes.get(..total)?;
     let (extras, key) = (usize::from(head[4]), usize::from(u16::from_be_bytes([head[2], head[3]])));
-    let (Some(name), Some(value)) = (frame.get(24 + extras..24 + extras + key), frame.get(24 + extras + key..))
+    let (Some(name), Some(value)) =
+        (frame.get(24 + extras..24 + extras + key), frame.get(24 + extras + key..))
     else {
         return wrong("lengths");
     };

@@ -165,10 +165,30 @@ impl Client {
         if self.conn.is_none() || network.violation.is_some() {
             return;
         }
-        self.ask_more(conn, network, history, menu);
+        self.ask_more(network, history, menu);
         self.run_errand(network, history, menu);
         self.write(conn, network);
         self.see_to_the_end(conn, network);
+        if self.conn.is_some() {
+            self.sleep(conn, network);
+        }
+    }
+
+    /// It goes on by itself when a pause is over: whatever wakes it before, it may have to be woken again.
+    fn sleep(&self, conn: usize, network: &mut Network) {
+        let now = network.now();
+        let unread = !network.conns[conn].from_proxy.arrived.is_empty();
+        let dripping = matches!(self.habits.reading, Reading::Dripping(_)) && !self.finishing;
+        let pauses = [
+            (self.next_ask_at, !self.finishing && !self.ending && self.habits.budget > 0),
+            (self.next_write_at, !self.outgoing.is_empty()),
+            (self.next_read_at, unread && dripping),
+        ];
+        for (at, wanted) in pauses {
+            if wanted && at > now {
+                network.wake_far(conn, at.since(now));
+            }
+        }
     }
 
     fn come(&mut self, network: &mut Network) {
@@ -254,13 +274,9 @@ impl Client {
             Reading::Dripping(_) if now < self.next_read_at => 0,
             Reading::Dripping(pause) => {
                 self.next_read_at = now + pause;
-                network.wake_far(conn, pause);
                 there.min(1)
             }
         };
-        if there > most && reading != Reading::Never {
-            network.wake_far(conn, self.next_read_at.since(now).max(Duration::from_micros(50)));
-        }
         let bytes = network.far_read(conn, most);
         if !bytes.is_empty() {
             let number = self.number;
@@ -282,7 +298,8 @@ impl Client {
     fn understand(&mut self, network: &mut Network, history: &mut History, menu: &Menu, rules: &Rules) {
         while !self.incoming.is_empty() {
             let Some(op) = self.asked.front() else {
-                let what = format!("client {} asked for nothing and got {}", self.number, show(&self.incoming));
+                let what =
+                    format!("client {} asked for nothing and got {}", self.number, show(&self.incoming));
                 return network.violate(what);
             };
             let (total, answer) = match hear(op, &self.incoming, history) {
@@ -353,8 +370,7 @@ impl Client {
         let broken = network.conns[conn].far_broken;
         let all_answered = self.incoming.is_empty() && self.asked.iter().all(|op| op.quiet);
         let cut = self.asked.front().is_some_and(|op| {
-            op.ask.keys().len() > 1
-                && whole_values(op, &self.incoming, history) == Some(self.incoming.len())
+            op.ask.keys().len() > 1 && whole_values(op, &self.incoming, history) == Some(self.incoming.len())
         });
         if !broken && !(self.ending && all_answered) && !cut && !network.draining {
             return network.violate(format!("closed for no reason: {}", self.waits_for()));
@@ -366,7 +382,7 @@ impl Client {
         self.forget(network);
     }
 
-    fn ask_more(&mut self, conn: usize, network: &mut Network, history: &mut History, menu: &Menu) {
+    fn ask_more(&mut self, network: &mut Network, history: &mut History, menu: &Menu) {
         let now = network.now();
         if self.ending || self.finishing || now < self.next_ask_at {
             return;
@@ -384,7 +400,6 @@ impl Client {
             self.since_connect += 1;
             if self.habits.think > Duration::ZERO && network.random.once_in(3) {
                 self.next_ask_at = now + self.habits.think;
-                network.wake_far(conn, self.habits.think);
                 break;
             }
         }
@@ -514,7 +529,6 @@ impl Client {
             }
             most = most.min(bytes);
             self.next_write_at = now + pause;
-            network.wake_far(conn, pause);
         }
         let taken = network.far_write(conn, &self.outgoing[..most]);
         self.outgoing.drain(..taken);

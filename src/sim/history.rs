@@ -134,7 +134,8 @@ impl History {
 
     /// A backend has got a request. Nothing that may have reached a backend is ever sent again.
     pub(super) fn note_request(&mut self, request: &[u8]) -> Result<(), String> {
-        let Some(id) = request.iter().position(|&byte| byte == b'<').and_then(|at| piece_id(&request[at..])) else {
+        let Some(id) = request.iter().position(|&byte| byte == b'<').and_then(|at| piece_id(&request[at..]))
+        else {
             return Ok(());
         };
         let write = self.writes.get_mut(id as usize).ok_or_else(|| format!("there is no write {id}"))?;
@@ -155,7 +156,8 @@ impl History {
             Change::Stored { key, value, cas } => (key, Some(value), *cas),
         };
         let shown = name.escape_ascii();
-        let key = self.key(name).ok_or_else(|| format!("backend {backend} has got a key of nobody: {shown}"))?;
+        let key =
+            self.key(name).ok_or_else(|| format!("backend {backend} has got a key of nobody: {shown}"))?;
         if self.owners[key] != backend {
             return Err(format!("{shown} went to backend {backend}, and {} owns it", self.owners[key]));
         }
@@ -208,7 +210,9 @@ impl History {
                 self.excused += 1;
                 Ok(())
             }
-            token => Err(format!("cas {id} of {name} was won over state {present} with a token of {token:?}")),
+            token => {
+                Err(format!("cas {id} of {name} was won over state {present} with a token of {token:?}"))
+            }
         }
     }
 }

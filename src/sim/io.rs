@@ -166,9 +166,9 @@ impl SimIo<'_> {
             near.grace = near.grace.saturating_sub(count);
             self.network.desks[self.worker].bytes[if id.is_link() { 2 } else { 0 }] += count as u64;
             let now = self.network.now();
-            self.network.trace.note(now, &[26, conn as u64], &bytes, || {
-                format!("#{conn} {id:?} reads {}", show(&bytes))
-            });
+            self.network
+                .trace
+                .note(now, &[26, conn as u64], &bytes, || format!("#{conn} {id:?} reads {}", show(&bytes)));
             // The far end has room again.
             self.network.wake_far(conn, Duration::from_micros(20));
             handler.handle_received(id, &bytes);
@@ -316,7 +316,7 @@ impl SimIo<'_> {
         near.sending = Some((buffer, 0));
         if self.network.random.once_in(self.network.weather.reset) {
             self.network.tally.count("fault: reset");
-            self.write(conn);
+            self.write_some(conn);
             self.network.reset(conn);
         }
         if let Some(failure) = self.network.conns[conn].near.broken {
@@ -344,13 +344,23 @@ impl SimIo<'_> {
         completions.push(Completion::Failed(id, failure));
     }
 
-    /// Writes what the window takes. True when all of it is written.
+    /// Writes what the window takes, or only a part of that. True when all of it is written.
     fn write(&mut self, conn: usize) -> bool {
+        let part = self.network.random.once_in(self.network.weather.split);
+        self.write_part(conn, part)
+    }
+
+    /// Writes a part of what is left, and seldom all of it.
+    fn write_some(&mut self, conn: usize) {
+        let part = !self.network.random.once_in(4);
+        self.write_part(conn, part);
+    }
+
+    fn write_part(&mut self, conn: usize, part: bool) -> bool {
         let Some((buffer, mut written)) = self.network.conns[conn].near.sending.take() else { return false };
         let bytes = contents(&buffer);
         let mut rest = &bytes[written..];
-        let partly = self.network.random.once_in(self.network.weather.split) && rest.len() > 1;
-        if partly {
+        if part && rest.len() > 1 {
             rest = &rest[..1 + self.network.random.below(rest.len() - 1)];
         }
         let taken = self.network.put(conn, rest, false);

@@ -156,7 +156,9 @@ fn find(
     let stale = history.states(key, 0).filter(|(_, state)| fits(state)).last();
     let last = history.present(key);
     Err(match stale {
-        Some((number, _)) => format!("{name} was so in state {number}, and is asked from state {from} of {last}"),
+        Some((number, _)) => {
+            format!("{name} was so in state {number}, and is asked from state {from} of {last}")
+        }
         None => format!("{name} was never so, in {last} states"),
     })
 }

@@ -93,7 +93,9 @@ impl Server {
     pub(super) fn delay(&self, network: &mut Network) -> Duration {
         if network.random.once_in(self.late) {
             network.tally.count("fault: late answer");
-            return Duration::from_micros(network.random.between(1_000, self.late_max.as_micros() as u64 + 1_000));
+            return Duration::from_micros(
+                network.random.between(1_000, self.late_max.as_micros() as u64 + 1_000),
+            );
         }
         Duration::from_micros(network.random.between(5, 60))
     }

@@ -206,7 +206,13 @@ impl Flow {
 
 impl Network {
     /// Nobody is connected.
-    pub(super) fn new(random: Random, trace: Trace, weather: Weather, workers: usize, doors: Vec<Door>) -> Self {
+    pub(super) fn new(
+        random: Random,
+        trace: Trace,
+        weather: Weather,
+        workers: usize,
+        doors: Vec<Door>,
+    ) -> Self {
         Network {
             schedule: Schedule::new(),
             random,
@@ -303,7 +309,8 @@ impl Network {
     /// Puts bytes on their way in pieces. Gives how many the window took.
     pub(super) fn put(&mut self, conn: usize, bytes: &[u8], to_proxy: bool) -> usize {
         let window = self.weather.window;
-        let held = if to_proxy { self.conns[conn].to_proxy.held() } else { self.conns[conn].from_proxy.held() };
+        let held =
+            if to_proxy { self.conns[conn].to_proxy.held() } else { self.conns[conn].from_proxy.held() };
         let taken = bytes.len().min(window.saturating_sub(held));
         let mut rest = &bytes[..taken];
         while !rest.is_empty() {
@@ -385,8 +392,12 @@ impl Network {
     /// The connection breaks: both ends are told, and what is on its way is lost or not.
     pub(super) fn reset(&mut self, conn: usize) {
         self.note(&[3, conn as u64], || format!("#{conn} is reset"));
-        let keep = self.random.below(self.conns[conn].to_proxy.in_flight_bytes + 1);
-        let keep_far = self.random.below(self.conns[conn].from_proxy.in_flight_bytes + 1);
+        let state = &self.conns[conn];
+        let [keep, keep_far] =
+            [&state.to_proxy, &state.from_proxy].map(|flow| match self.random.once_in(2) {
+                true => usize::MAX,
+                false => self.random.below(flow.in_flight_bytes + 1),
+            });
         let now = self.now();
         let state = &mut self.conns[conn];
         state.to_proxy.cut(keep);
@@ -404,8 +415,9 @@ impl Network {
 
     /// Those connections that the worker has not given up.
     pub(super) fn standing(&self, wanted: impl Fn(Peer) -> bool) -> Vec<usize> {
-        let stands =
-            |conn: &Conn| conn.near.connected && !conn.near.closed && conn.near.broken.is_none() && !conn.far_broken;
+        let stands = |conn: &Conn| {
+            conn.near.connected && !conn.near.closed && conn.near.broken.is_none() && !conn.far_broken
+        };
         let conns = self.conns.iter().enumerate();
         conns.filter(|(_, conn)| wanted(conn.peer) && stands(conn)).map(|(index, _)| index).collect()
     }

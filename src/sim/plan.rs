@@ -125,7 +125,12 @@ impl Plan {
         let backends = 1 + random.below(BACKENDS_MAX);
         let stop = Time(random.between(1_000_000, 4_000_000));
         let limits = limits(profile, random);
-        let settings = Arc::new(settings(backends, limits, random));
+        let mut settings = settings(backends, limits, random);
+        let storm = profile == Profile::Restart && random.once_in(2);
+        if storm {
+            (settings.failure_limit, settings.retry_interval) = (10, Duration::from_millis(2));
+        }
+        let settings = Arc::new(settings);
         let mut plan = Plan {
             profile,
             names: names(random),
@@ -143,7 +148,8 @@ impl Plan {
         if matches!(profile, Profile::Late | Profile::Mixed) {
             plan.late = random.pick(&[3, 10, 40]);
         }
-        let kinds = [(b'k', &mut plan.menu.values), (b'n', &mut plan.menu.numbers), (b'c', &mut plan.menu.counters)];
+        let kinds =
+            [(b'k', &mut plan.menu.values), (b'n', &mut plan.menu.numbers), (b'c', &mut plan.menu.counters)];
         for (kind, keys) in kinds {
             let named = plan.names.iter().enumerate().filter(|(_, name)| name[0] == kind);
             keys.extend(named.map(|(key, _)| key));
@@ -151,7 +157,11 @@ impl Plan {
         for number in 0..3 + random.below(6) {
             plan.habits.push(habits(profile, number, plan.settings.workers, random));
         }
-        plan.draw_faults(random);
+        if storm {
+            plan.draw_storm(random);
+        } else {
+            plan.draw_faults(random);
+        }
         plan.menu.patience = plan.patience();
         plan
     }
@@ -221,6 +231,25 @@ impl Plan {
         }
     }
 
+    /// One counter that all count with, some of them slowly, at a backend that starts again and again: so tokens
+    /// of an earlier life meet the same tokens in a later one.
+    fn draw_storm(&mut self, random: &mut Random) {
+        self.menu.counters.truncate(1);
+        for (number, habits) in self.habits.iter_mut().enumerate() {
+            (habits.counter, habits.depth, habits.ending) = (true, 1, Ending::Stays);
+            (habits.drip, habits.reading) = (None, Reading::Prompt);
+            habits.budget = 500;
+            habits.think = Duration::from_micros(if number % 2 == 0 { 30_000 } else { 5_000 });
+        }
+        let owner = self.settings.placement.owner(&self.names[self.menu.counters[0]]);
+        let mut at = 100_000;
+        while at < self.stop.0 {
+            self.fault(at, Fault::Die(owner, false));
+            self.fault(at + 500, Fault::Start(owner));
+            at += random.between(5_000, 40_000);
+        }
+    }
+
     fn fault(&mut self, at: u64, fault: Fault) {
         if at < self.stop.0 {
             self.faults.push((Time(at), fault));
@@ -245,7 +274,12 @@ fn settings(backends: usize, limits: Limits, random: &mut Random) -> Settings {
         connect_timeout: millis(random, 10, 300),
         failure_limit: 1 + random.below(4) as u32,
         retry_interval: millis(random, 20, 500),
-        read_errors: random.pick(&[ReadErrors::Error, ReadErrors::Error, ReadErrors::Miss, ReadErrors::MissAll]),
+        read_errors: random.pick(&[
+            ReadErrors::Error,
+            ReadErrors::Error,
+            ReadErrors::Miss,
+            ReadErrors::MissAll,
+        ]),
         join_gets: random.once_in(2),
         flush_all_enabled: !random.once_in(3),
         limits,
@@ -313,14 +347,14 @@ fn weather(profile: Profile, random: &mut Random) -> Weather {
     match profile {
         Profile::Network | Profile::Mixed => {
             weather.stall = random.pick(&[0, 100, 400]);
-            weather.reset = random.pick(&[0, 100, 400]);
+            weather.reset = random.pick(&[0, 30, 100, 400]);
             weather.window = random.pick(&[64 << 10, 4 << 10, 300]);
         }
         Profile::SlowClients | Profile::Limits => weather.window = random.pick(&[64 << 10, 2 << 10, 200]),
         Profile::Connects => {
             weather.slow_connect = random.pick(&[2, 5]);
             weather.refused = random.pick(&[3, 10]);
-            weather.reset = 200;
+            weather.reset = random.pick(&[40, 200]);
         }
         _ => {}
     }

@@ -20,9 +20,16 @@ pub(super) enum Speech {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ask {
     /// Values of keys, with their tokens or not; `touch` sets when they expire.
-    Read { keys: Vec<Key>, with_cas: bool, touch: bool },
+    Read {
+        keys: Vec<Key>,
+        with_cas: bool,
+        touch: bool,
+    },
     /// A write, by its number.
-    Write { key: Key, id: WriteId },
+    Write {
+        key: Key,
+        id: WriteId,
+    },
     Delete(Key),
     Touch(Key),
     /// A value that is larger than any may be: memcached forgets what it had.
@@ -288,7 +295,8 @@ pub(super) fn base64_of(name: &[u8]) -> String {
     const SIGNS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut encoded = String::new();
     for chunk in name.chunks(3) {
-        let word = chunk.iter().fold(0u32, |word, &byte| word << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
+        let word =
+            chunk.iter().fold(0u32, |word, &byte| word << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
         for place in 0..4 {
             let sign = SIGNS[(word >> (18 - 6 * place)) as usize & 63];
             encoded.push(if place <= chunk.len() { sign as char } else { '=' });

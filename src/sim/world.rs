@@ -404,10 +404,9 @@ impl World {
                 self.network.violate(format!("connections {clients:?} are still there"));
             }
             let wanted = Message::CountersWanted { worker: usize::MAX, ticket: 0 };
-            self.network.schedule.after(
-                Duration::from_micros(10),
-                Event::Mail(number, Mail::Message(Box::new(wanted))),
-            );
+            self.network
+                .schedule
+                .after(Duration::from_micros(10), Event::Mail(number, Mail::Message(Box::new(wanted))));
         }
         self.drain(Duration::from_secs(1));
         Phase::Drain
