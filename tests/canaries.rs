@@ -141,11 +141,11 @@ fn build(tree: &Path) -> PathBuf {
         .expect("cargo starts");
     assert!(done.status.success(), "the canaries do not compile:\n{}", text(&done));
     let messages = String::from_utf8_lossy(&done.stdout);
-    let program = messages.lines().filter_map(|line| {
+    let mut programs = messages.lines().rev().filter_map(|line| {
         let (_, rest) = line.split_once("\"executable\":\"")?;
         Some(PathBuf::from(rest.split('"').next()?))
     });
-    program.last().expect("cargo names what it has built")
+    programs.next().expect("cargo names what it has built")
 }
 
 fn simulate(simulator: &Path, canary: &str) -> Output {

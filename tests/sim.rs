@@ -177,8 +177,8 @@ fn run(seed: u64, tracing: Tracing) -> Outcome {
 fn report(seed: u64, what: &str) -> String {
     let trace = run(seed, Tracing::Last).trace.join("\n");
     format!(
-        "seed {seed}: {what}\nthe last of its trace:\n{trace}\nall of it: SEED={seed} TRACE=1 cargo test --test sim -- \
-         --nocapture one_seed"
+        "seed {seed}: {what}\nthe last of its trace:\n{trace}\nall of it: \
+         SEED={seed} TRACE=1 cargo test --test sim -- --nocapture one_seed"
     )
 }
 

@@ -1,5 +1,5 @@
-//! What is always true of a worker between two turns of its loop, and what is true when nothing is left to do.
-//! The simulator asks after every turn; nobody asks on the way of a request.
+//! What is always true of a worker between two turns of its loop, and what is true when nothing is left to
+//! do. The simulator asks after every turn; nobody asks on the way of a request.
 
 use crate::io::ConnId;
 use crate::limits::LINE_MAX;

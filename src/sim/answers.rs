@@ -1,5 +1,5 @@
-//! Reading answers as a client does, byte by byte by memcached's documents and on purpose not with the proxy's
-//! own parsers.
+//! Reading answers as a client does, byte by byte by memcached's documents and on purpose not with the
+//! proxy's own parsers.
 
 use crate::protocol::binary::{opcode, status};
 

@@ -331,9 +331,9 @@ impl Client {
         }
     }
 
-    /// A liar's answer that has the right form and is not right: to another meta command, which the proxy cannot
-    /// tell apart, or with nonsense in a place of which the proxy knows nothing. What else comes on this
-    /// connection may be anything.
+    /// A liar's answer that has the right form and is not right: to another meta command, which the proxy
+    /// cannot tell apart, or with nonsense in a place of which the proxy knows nothing. What else comes on
+    /// this connection may be anything.
     fn put_up_with_lies(&mut self) {
         self.incoming.clear();
         self.asked.clear();
@@ -372,7 +372,8 @@ impl Client {
         let cut = self.asked.front().is_some_and(|op| {
             op.ask.keys().len() > 1 && whole_values(op, &self.incoming, history) == Some(self.incoming.len())
         });
-        if !broken && !(self.ending && all_answered) && !cut && !network.draining {
+        let wanted = self.ending && all_answered;
+        if !(broken || wanted || cut || network.draining) {
             return network.violate(format!("closed for no reason: {}", self.waits_for()));
         }
         if cut && !broken && !self.ending {
@@ -450,7 +451,7 @@ impl Client {
                 let key = random.pick(&menu.numbers);
                 let kind = match random.below(3) {
                     0 => WriteKind::Set,
-                    _ if key % 2 == 0 => WriteKind::Increment,
+                    _ if key.is_multiple_of(2) => WriteKind::Increment,
                     _ => WriteKind::Decrement,
                 };
                 self.composer(network, history, menu).write(key, kind)
@@ -473,7 +474,8 @@ impl Client {
         // Text reads have no quiet form; a meta one has, if it is for one key.
         let many = ask.keys().len() > 1;
         let read = matches!(ask, Ask::Read { .. });
-        let quiet = quiet && !loud && !many && !(read && self.habits.speech == Speech::Text);
+        let has_quiet_form = !loud && !many && (!read || self.habits.speech != Speech::Text);
+        let quiet = quiet && has_quiet_form;
         self.ask(ask, quiet, token, network, history, menu);
         if quiet && self.habits.speech != Speech::Text {
             let fence = Ask::Line(if binary { b"" } else { b"MN\r\n" });

@@ -1,7 +1,7 @@
 //! The simulator: the production worker loop over a world that is drawn from a seed. Clients, backends, the
-//! network and the clock are simulated; [`crate::worker::step`], the core and everything below it are the ones
-//! that run in production. Faults are drawn with the seed, and what every client is told is held against what
-//! the model backends have done.
+//! network and the clock are simulated; [`crate::worker::step`], the core and everything below it are the
+//! ones that run in production. Faults are drawn with the seed, and what every client is told is held against
+//! what the model backends have done.
 //!
 //! ```text
 //!  clients.rs --- network.rs --- io.rs --- worker::step --- io.rs --- network.rs --- memcached.rs

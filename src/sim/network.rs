@@ -1,5 +1,5 @@
-//! Connections: two flows of bytes each, that take their time, stall and break. What a socket holds and what is
-//! on its way are bounded by a window, as the kernel's buffers are.
+//! Connections: two flows of bytes each, that take their time, stall and break. What a socket holds and what
+//! is on its way are bounded by a window, as the kernel's buffers are.
 //!
 //! The near end of each connection is a worker's; see `io.rs`. The far end is a client's or a backend's; what
 //! it can do stands here.

@@ -231,8 +231,8 @@ impl Plan {
         }
     }
 
-    /// One counter that all count with, some of them slowly, at a backend that starts again and again: so tokens
-    /// of an earlier life meet the same tokens in a later one.
+    /// One counter that all count with, some of them slowly, at a backend that starts again and again: so
+    /// tokens of an earlier life meet the same tokens in a later one.
     fn draw_storm(&mut self, random: &mut Random) {
         self.menu.counters.truncate(1);
         for (number, habits) in self.habits.iter_mut().enumerate() {
