@@ -189,7 +189,10 @@ impl Server {
             if let Some(refusal) = self.lies.refuse(&request, network) {
                 answer = refusal;
             } else {
-                let then = side.session.receive(&request, &mut self.store, clock, &mut answer);
+                let mut then = side.session.receive(&request, &mut self.store, clock, &mut answer);
+                while then == Then::Full {
+                    then = side.session.receive(&[], &mut self.store, clock, &mut answer);
+                }
                 side.over = then == Then::Close;
             }
             let now = network.now();
