@@ -1,7 +1,7 @@
 # What people and CI call. Everything else is cargo's.
 .DEFAULT_GOAL := help
 .PHONY: help build test lint sim canaries bench bench-once bench-instructions bench-baseline install-test-tools \
-	install-bench-tools perf perf-instructions flamegraph
+	install-bench-tools perf perf-instructions flamegraph fuzz fuzz-once miri
 
 # Where cargo puts what it builds; what only measures goes there too.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -29,6 +29,8 @@ canaries: ## builds with a mistake in them, each of which the simulator must fin
 lint: ## formatting and clippy, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --all-targets -- -D warnings
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	cargo clippy --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)/fuzz --all-targets -- -D warnings
 
 bench: ## the time of each part and of the whole core, by criterion: some minutes on a quiet machine
 	RUSTFLAGS="$$RUSTFLAGS -Cpanic=abort" cargo bench --bench time
@@ -41,6 +43,17 @@ bench-instructions: install-bench-tools ## the instructions of each operation, a
 
 bench-baseline: install-bench-tools ## makes the present figures the baselines
 	@benches/gate --rewrite
+
+fuzz: ## all fuzz targets, SECONDS=60 each, two at a time; fuzz/README.md says what they compare
+	@fuzz/run $(or $(SECONDS),60)
+
+fuzz-once: ## each fuzz target over its corpus and 20 seconds more, and that wrong oracles are noticed
+	cargo test --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)/fuzz
+	@fuzz/run --once
+
+miri: ## the tests of the scanner and of its twin under Miri; some minutes
+	rustup component add --toolchain nightly miri rust-src
+	cargo +nightly miri test --target-dir $(TARGET)/miri --lib protocol::scan
 
 install-bench-tools: ## valgrind and iai-callgrind's runner, where they are missing
 	@benches/install

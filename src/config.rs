@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-pub use crate::proxy::settings::ReadErrors;
+pub use crate::proxy::settings::{ReadErrors, Rejoin};
 
 mod address;
 #[cfg(test)]
@@ -39,6 +39,12 @@ pub struct Config {
     pub failure_limit: u32,
     /// How often a backend that is down is tried, before any backing off.
     pub retry_interval: Duration,
+    /// Whether the keys of a backend that is down go to the others.
+    pub auto_eject: bool,
+    /// What is done with a backend that returns.
+    pub rejoin: Rejoin,
+    /// The longest that a client is taken to hold a CAS token.
+    pub cas_fence: Duration,
     /// How long requests in flight may take to finish after SIGTERM or SIGINT.
     pub drain_timeout: Duration,
     /// Largest value of a request, bytes.
@@ -172,6 +178,20 @@ struct Arguments {
     #[arg(long, value_name = "TIME", default_value = "1s", allow_hyphen_values = true)]
     retry_interval: String,
 
+    /// The keys of a server that is down go to the others until it answers again
+    #[arg(long)]
+    auto_eject: bool,
+
+    /// With --auto-eject, a server that returns and has missed writes: `flush` makes it forget them, `as-is`
+    /// lets it answer with what is older
+    #[arg(long, value_name = "HOW", default_value = "flush", allow_hyphen_values = true)]
+    rejoin: String,
+
+    /// The longest that a client holds a CAS token: for so long after a key has changed its server, or that
+    /// was restarted, a `cas` with a token from before is answered EXISTS
+    #[arg(long, value_name = "TIME", default_value = "10m", allow_hyphen_values = true)]
+    cas_fence: String,
+
     /// How long requests in flight may take to finish after SIGTERM or SIGINT
     #[arg(long, value_name = "TIME", default_value = "5s", allow_hyphen_values = true)]
     drain_timeout: String,
@@ -208,6 +228,7 @@ const TIME_MIN: Duration = Duration::from_millis(1);
 const TIME_MAX: Duration = Duration::from_secs(3600);
 /// The interval backs off to this, so that a longer one would never be kept.
 const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(5);
+const CAS_FENCE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86400);
 
 /// The second stage. An error is the line to print, without the program's name.
 fn resolve(raw: &Arguments) -> Result<Config, String> {
@@ -231,6 +252,9 @@ fn resolve(raw: &Arguments) -> Result<Config, String> {
         connect_timeout: flag_time("--connect-timeout", &raw.connect_timeout, &all)?,
         failure_limit: flag_number("--failure-limit", &raw.failure_limit, FAILURE_LIMIT)? as u32,
         retry_interval: flag_time("--retry-interval", &raw.retry_interval, &(TIME_MIN..=RETRY_INTERVAL_MAX))?,
+        auto_eject: raw.auto_eject,
+        rejoin: rejoin(&raw.rejoin)?,
+        cas_fence: flag_time("--cas-fence", &raw.cas_fence, &CAS_FENCE)?,
         drain_timeout: flag_time("--drain-timeout", &raw.drain_timeout, &all)?,
         value_max: value_max(&raw.max_value)?,
         read_errors: read_errors(&raw.read_errors)?,
@@ -310,6 +334,14 @@ fn join_gets(text: &str) -> Result<bool, String> {
         "on" => Ok(true),
         "off" => Ok(false),
         _ => Err(complaint("--join-gets", text, "must be on or off")),
+    }
+}
+
+fn rejoin(text: &str) -> Result<Rejoin, String> {
+    match text {
+        "flush" => Ok(Rejoin::Flush),
+        "as-is" => Ok(Rejoin::AsIs),
+        _ => Err(complaint("--rejoin", text, "must be flush or as-is")),
     }
 }
 

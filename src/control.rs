@@ -8,6 +8,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::io::mio::{Socket, time_since};
+use crate::ownership::change::Notice;
 use crate::proxy::message::Message;
 use crate::time::Time;
 
@@ -32,6 +33,8 @@ pub struct Control {
     doors: Vec<Door>,
     /// By backend: who looks its name up. Each is told which worker asks.
     resolvers: Vec<Option<Sender<usize>>>,
+    /// What workers have to say to the control plane, and who says it.
+    notices: Sender<(usize, Notice)>,
 }
 
 struct Door {
@@ -48,15 +51,20 @@ pub struct WorkerHandle {
 }
 
 impl Control {
-    /// Doors for so many workers, and their handles. `resolvers` has one for each backend known by name.
-    pub fn new(workers: usize, resolvers: Vec<Option<Sender<usize>>>) -> (Arc<Control>, Vec<WorkerHandle>) {
+    /// Doors for so many workers, and their handles. `resolvers` has one for each backend known by name;
+    /// `notices` is the control plane's mailbox.
+    pub fn new(
+        workers: usize,
+        resolvers: Vec<Option<Sender<usize>>>,
+        notices: Sender<(usize, Notice)>,
+    ) -> (Arc<Control>, Vec<WorkerHandle>) {
         let (mut doors, mut mailboxes) = (Vec::new(), Vec::new());
         for _ in 0..workers {
             let (mail, mailbox) = unbounded();
             doors.push(Door { mail, waker: OnceLock::new(), clients: AtomicUsize::new(0) });
             mailboxes.push(mailbox);
         }
-        let control = Arc::new(Control { epoch: Instant::now(), doors, resolvers });
+        let control = Arc::new(Control { epoch: Instant::now(), doors, resolvers, notices });
         let handle = |(worker, mail)| WorkerHandle { control: control.clone(), worker, mail };
         let handles = mailboxes.into_iter().enumerate().map(handle).collect();
         (control, handles)
@@ -78,6 +86,11 @@ impl Control {
         for worker in 0..self.doors.len() {
             self.send(worker, Mail::Message(message()));
         }
+    }
+
+    /// The process's clock, the same for all threads.
+    pub fn clock(&self) -> Time {
+        time_since(self.epoch)
     }
 
     /// Clients connected now, over all workers.
@@ -125,8 +138,14 @@ impl WorkerHandle {
         self.control.send(worker, Mail::Message(message));
     }
 
+    /// Tells the control plane.
+    pub(crate) fn notify(&self, notice: Notice) {
+        // It ends with the process, and needs no notice then.
+        let _ = self.control.notices.send((self.worker, notice));
+    }
+
     /// The process's clock.
     pub(crate) fn clock(&self) -> Time {
-        time_since(self.control.epoch)
+        self.control.clock()
     }
 }

@@ -12,10 +12,12 @@
 //! | [`resolver`] | backends' names -> addresses, off the loops |
 //! | [`control`] | what threads share: mailboxes and the count of clients |
 //! | [`worker`] | the loop, generic over [`io::Io`] |
+//! | [`control_loop`] | the loop of the control plane |
 //! | [`proxy`] | a worker's logic: clients, links, slots, fan-out; no sockets, no clock |
 //! | [`io`] | the drivers: mio |
 //! | [`protocol`] | parsers and composers for text, meta and binary |
 //! | [`placement`] | key -> backend |
+//! | [`ownership`] | who owns a key now: health, ejection, return, the CAS fence; no thread, no clock |
 //! | [`buffer`] | outbox and recycled buffers |
 //! | [`limits`] | every bound, in one place |
 //! | [`stats`] | counters and how `stats` prints them |
@@ -27,10 +29,12 @@ pub mod acceptor;
 pub mod buffer;
 pub mod config;
 pub mod control;
+pub mod control_loop;
 pub mod embedded;
 pub mod io;
 pub mod limits;
 pub mod listen;
+pub mod ownership;
 pub mod placement;
 pub mod protocol;
 pub mod proxy;

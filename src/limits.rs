@@ -24,6 +24,22 @@ pub const WINDOW_GROWTH_MAX: usize = 64;
 /// Most keys that gets of several clients are joined to in one request.
 pub const JOINED_KEYS_MAX: usize = 128;
 
+/// Fences that stand apart from each other; more become one over all keys.
+pub const CAS_FENCES_MAX: usize = 16;
+
+/// Tokens remembered while fences stand, eight bytes each. What is forgotten costs a client one more read.
+pub const CAS_TOKENS: usize = 1 << 17;
+
+/// Keys of an ejected backend of which is known that others have written them; with more, it is flushed when
+/// it returns.
+pub const WRITTEN_KEYS_MAX: usize = 10_000;
+
+/// Bytes of these.
+pub const WRITTEN_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of the answer to the question that a link begins with.
+pub const GREETING_BYTES_MAX: usize = 64 << 10;
+
 /// Bounds that a configuration or a test may set.
 #[derive(Clone, Debug)]
 pub struct Limits {

@@ -13,12 +13,14 @@ use crate::config::{Address, Backend, Config, Listen};
 use crate::control::Control;
 use crate::embedded::EmbeddedBackend;
 use crate::io::mio::{BackendAddress, MioIo};
-use crate::limits::Limits;
+use crate::limits::{CAS_TOKENS, Limits};
+use crate::ownership::Coordinator;
+use crate::ownership::fence::Tokens;
 use crate::placement::{Placement, Server};
 use crate::proxy::Proxy;
 use crate::proxy::message::Message;
 use crate::proxy::settings::{BackendSettings, Process, Settings};
-use crate::{listen, resolver, worker};
+use crate::{control_loop, listen, resolver, worker};
 
 /// Descriptors that the process needs beside those of its clients and links.
 const OWN_DESCRIPTORS: u64 = 64;
@@ -85,7 +87,8 @@ fn start_workers(
             None
         });
     }
-    let (control, handles) = Control::new(config.threads, resolvers);
+    let (notify, notices) = unbounded();
+    let (control, handles) = Control::new(config.threads, resolvers, notify);
     for (backend, host, port, asked) in questions {
         let control = control.clone();
         spawn("resolver", move || {
@@ -94,10 +97,16 @@ fn start_workers(
         })?;
     }
     let settings = Arc::new(settings(config, max_conns));
+    let coordinator = Coordinator::new(settings.clone(), seed(config.threads));
+    let door = control.clone();
+    spawn("control", move || {
+        control_loop::run(coordinator, &notices, &door);
+        Ok(())
+    })?;
     let mut workers = Vec::new();
     for (index, handle) in handles.into_iter().enumerate() {
         let io = MioIo::new(handle, addresses.clone()).map_err(|error| format!("worker {index}: {error}"))?;
-        let proxy = Proxy::new(settings.clone(), index, seed(index));
+        let proxy = Proxy::new(settings.clone(), index);
         let run = move || {
             let _guard = EndWithWorker;
             let ended = worker::run(proxy, io);
@@ -124,13 +133,17 @@ fn settings(config: &Config, max_conns: usize) -> Settings {
     };
     Settings {
         backends: config.backends.iter().map(backend).collect(),
-        placement: Placement::rendezvous(&servers),
+        placement: Arc::new(Placement::rendezvous(&servers)),
         workers: config.threads,
         max_conns,
         timeout: config.timeout,
         connect_timeout: config.connect_timeout,
         failure_limit: config.failure_limit,
         retry_interval: config.retry_interval,
+        auto_eject: config.auto_eject,
+        rejoin: config.rejoin,
+        cas_fence: config.cas_fence,
+        tokens: Arc::new(Tokens::new(CAS_TOKENS)),
         read_errors: config.read_errors,
         join_gets: config.join_gets,
         flush_all_enabled: config.flush_all_enabled,

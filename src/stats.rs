@@ -99,6 +99,20 @@ counters! {
     retired_links,
     /// Requests that had never been written and went out on a fresh link.
     requeued,
+    /// Times a CAS fence was raised.
+    cas_fences,
+    /// cas requests answered as if somebody else had been faster, because of a fence.
+    cas_fenced,
+    /// Backends that were ejected.
+    ejections,
+    /// Ejected backends that got their keys back.
+    returns,
+    /// Backends that were found to be another process than before.
+    backend_restarts,
+    /// Returning backends that were flushed.
+    rejoin_flushes,
+    /// Keys deleted on returning backends.
+    rejoin_deletes,
     /// Requests answered here, with memcached's words for what is wrong with them.
     refused_requests,
     /// Times a client was not read from because it had too much outstanding.

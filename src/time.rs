@@ -21,7 +21,7 @@ impl Add<Duration> for Time {
     type Output = Time;
 
     fn add(self, duration: Duration) -> Time {
-        Time(self.0.saturating_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)))
+        Time(self.0.saturating_add(micros(duration)))
     }
 }
 
@@ -29,6 +29,13 @@ impl Sub<Duration> for Time {
     type Output = Time;
 
     fn sub(self, duration: Duration) -> Time {
-        Time(self.0.saturating_sub(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)))
+        Time(self.0.saturating_sub(micros(duration)))
     }
+}
+
+/// Whole microseconds of it, at most as many as there can be: without the wide numbers of
+/// [`Duration::as_micros`], for this is on the way of every tick.
+#[inline]
+fn micros(duration: Duration) -> u64 {
+    duration.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(duration.subsec_micros()))
 }

@@ -96,7 +96,7 @@ fn of_core(load: &Load, operations: usize) -> Allocations {
 #[test]
 fn a_long_line_in_small_pieces_is_not_copied_at_each() {
     const PIECES: usize = 2_000;
-    let mut proxy = Proxy::new(settings(), 1, SEED);
+    let mut proxy = Proxy::new(settings(), 1);
     let client = proxy.handle_accepted();
     let piece = format!("{} ", "k".repeat(249)).repeat(4);
     proxy.handle_received(client, b"get ");

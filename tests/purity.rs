@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders whose code is bytes in, bytes out.
-const PURE: [&str; 3] = ["src/proxy", "src/protocol", "src/placement"];
+const PURE: [&str; 4] = ["src/proxy", "src/protocol", "src/placement", "src/ownership"];
 
 /// All that they may take from the standard library. Maps with a random seed are a random source.
 const STD_ALLOWED: &[&str] = &[
@@ -39,12 +39,16 @@ const CRATE_ALLOWED: &[&str] = &[
     "crate::io::Failure",
     "crate::io::Handler",
     "crate::limits",
+    "crate::ownership",
     "crate::placement",
     "crate::protocol",
     "crate::proxy",
     "crate::stats",
     "crate::time",
 ];
+
+/// The one file with something in it that all workers share: looked at while a CAS fence stands.
+const SHARED: &str = "src/ownership/fence.rs";
 
 /// Names that have no business there, wherever in a path they stand.
 const FORBIDDEN: &[&str] = &[
@@ -77,8 +81,18 @@ const FORBIDDEN: &[&str] = &[
 ];
 
 /// Modules of this crate that are shell, not core.
-const SHELL: [&str; 9] =
-    ["acceptor", "config", "control", "embedded", "listen", "resolver", "server", "sim", "worker"];
+const SHELL: [&str; 10] = [
+    "acceptor",
+    "config",
+    "control",
+    "control_loop",
+    "embedded",
+    "listen",
+    "resolver",
+    "server",
+    "sim",
+    "worker",
+];
 
 /// Longest function outside tests, lines from its `fn` to its brace.
 const FUNCTION_LINES_MAX: usize = 75;
@@ -102,7 +116,10 @@ fn the_core_is_pure() {
         for path in rust_files(folder) {
             if !is_test_file(&path) {
                 files += 1;
-                let found = impurities(&fs::read_to_string(&path).unwrap());
+                let mut found = impurities(&fs::read_to_string(&path).unwrap());
+                if path.ends_with(SHARED) {
+                    found.retain(|path| !path.starts_with("std::sync::atomic::"));
+                }
                 assert!(found.is_empty(), "{}: {found:#?}", path.display());
             }
         }

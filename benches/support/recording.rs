@@ -11,9 +11,13 @@ use mcproxy::embedded::session::{Session, Then};
 use mcproxy::embedded::store::{Clock, Store};
 use mcproxy::io::{Action, ConnId, Handler};
 use mcproxy::limits::Limits;
+use mcproxy::ownership::Coordinator;
+use mcproxy::ownership::change::Order;
+use mcproxy::ownership::fence::Tokens;
 use mcproxy::placement::{Placement, Server};
 use mcproxy::proxy::Proxy;
-use mcproxy::proxy::settings::{BackendSettings, Process, ReadErrors, Settings};
+use mcproxy::proxy::message::Message;
+use mcproxy::proxy::settings::{BackendSettings, Process, ReadErrors, Rejoin, Settings};
 use mcproxy::time::Time;
 
 use super::load::{Batch, Load};
@@ -42,11 +46,12 @@ pub(crate) const CLOCK: Clock = Clock(1_700_000_000);
 pub(crate) const STORE_BYTES: usize = 1 << 30;
 
 /// One call into the core. Bytes are a range of the recording's.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Step {
     Accepted,
     Connected(ConnId),
     Received(ConnId, usize, usize),
+    Ordered(Order),
     /// The send in flight comes back, all of it written.
     Sent(ConnId),
     /// The engine asks whether it may wait.
@@ -105,13 +110,17 @@ pub(crate) fn settings() -> Arc<Settings> {
         let backends = names.iter().map(|name| BackendSettings { name: name.clone(), by_name: false });
         Arc::new(Settings {
             backends: backends.collect(),
-            placement: Placement::rendezvous(&servers),
+            placement: Arc::new(Placement::rendezvous(&servers)),
             workers: 1,
             max_conns: 100_000,
             timeout: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(1),
             failure_limit: 3,
             retry_interval: Duration::from_secs(1),
+            auto_eject: false,
+            rejoin: Rejoin::Flush,
+            cas_fence: Duration::from_secs(600),
+            tokens: Arc::new(Tokens::new(1 << 10)),
             read_errors: ReadErrors::Error,
             join_gets: true,
             flush_all_enabled: true,
@@ -123,7 +132,10 @@ pub(crate) fn settings() -> Arc<Settings> {
 }
 
 struct Recorder {
+    coordinator: Coordinator,
     proxy: Proxy,
+    /// To be told in the next tick.
+    orders: Vec<Order>,
     now: Time,
     ticks: usize,
     steps: Vec<Step>,
@@ -163,7 +175,9 @@ impl Recorder {
         let mut stores: Vec<Store> = (0..BACKENDS).map(|_| Store::new(STORE_BYTES, CLOCK)).collect();
         request::fill(CLOCK, |key| settings.placement.owner(key), &mut stores);
         let mut recorder = Recorder {
-            proxy: Proxy::new(settings, 0, SEED),
+            coordinator: Coordinator::new(settings.clone(), SEED),
+            proxy: Proxy::new(settings, 0),
+            orders: Vec::new(),
             now: Time::default(),
             ticks: 0,
             steps: Vec::new(),
@@ -205,7 +219,11 @@ impl Recorder {
 
     fn is_quiet(&self) -> bool {
         let links = self.links.iter().all(|link| link.answers.is_empty());
-        self.answers_due() == 0 && links && self.sent.is_empty() && self.connected.is_empty()
+        self.answers_due() == 0
+            && links
+            && self.sent.is_empty()
+            && self.connected.is_empty()
+            && self.orders.is_empty()
     }
 
     /// Answers that clients have yet to get, to what was sent and to what was not.
@@ -252,6 +270,10 @@ impl Recorder {
     }
 
     fn hand_over_answers(&mut self) {
+        for order in std::mem::take(&mut self.orders) {
+            self.steps.push(Step::Ordered(order.clone()));
+            self.proxy.handle_message(Message::Order(order));
+        }
         for conn in std::mem::take(&mut self.connected) {
             self.steps.push(Step::Connected(conn));
             self.proxy.handle_connected(conn);
@@ -300,6 +322,10 @@ impl Recorder {
                 } else {
                     self.clients[conn.index()].take(&bytes);
                 }
+            }
+            Action::Notify(notice) => {
+                self.coordinator.handle_notice(self.now, 0, *notice);
+                self.orders.extend(std::iter::from_fn(|| self.coordinator.poll_order()).map(|order| order.1));
             }
             // Wishes, and what has been received still arrives: nobody sends more before it is answered.
             Action::PauseRead(_) | Action::ResumeRead(_) => {}

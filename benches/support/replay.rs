@@ -4,10 +4,11 @@
 use mcproxy::buffer::Outbox;
 use mcproxy::io::{Action, ConnId, Handler};
 use mcproxy::proxy::Proxy;
+use mcproxy::proxy::message::Message;
 use mcproxy::time::Time;
 
 use super::counted::Counted;
-use super::recording::{Recording, SEED, Step};
+use super::recording::{Recording, Step};
 
 /// What an engine's loop calls: a worker's core, or something around it.
 pub(crate) trait Core: Handler {
@@ -40,7 +41,7 @@ impl Replay<Proxy> {
     pub(crate) fn warm(recording: &Recording) -> Self {
         let nothing = |count: usize| (0..count).map(|_| None).collect();
         let mut replay = Replay {
-            core: Proxy::new(recording.settings.clone(), 0, SEED),
+            core: Proxy::new(recording.settings.clone(), 0),
             clients: nothing(recording.clients),
             links: nothing(recording.links),
             sent_bytes: 0,
@@ -71,8 +72,9 @@ impl<C: Core> Replay<C> {
     }
 
     fn play(&mut self, recording: &Recording, steps: &[Step]) {
-        for &step in steps {
-            match step {
+        for step in steps {
+            match *step {
+                Step::Ordered(ref order) => self.core.handle_message(Message::Order(order.clone())),
                 Step::Accepted => {
                     self.core.handle_accepted();
                 }

@@ -338,6 +338,7 @@ impl Io for MioIo {
             }
             Action::Close(id) => self.close(id),
             Action::Tell { worker, message } => self.handle.tell(worker, *message),
+            Action::Notify(notice) => self.handle.notify(*notice),
             Action::Stop => {}
         }
     }

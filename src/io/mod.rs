@@ -21,6 +21,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::buffer::Outbox;
+use crate::ownership::change::Notice;
 use crate::proxy::message::Message;
 use crate::time::Time;
 
@@ -124,6 +125,8 @@ pub enum Action {
         /// What. Boxed, for actions are moved a lot and messages are rare.
         message: Box<Message>,
     },
+    /// Tell the control plane. Boxed as well.
+    Notify(Box<Notice>),
     /// The worker has nothing left to do: end its loop.
     Stop,
 }

@@ -16,9 +16,10 @@ pub struct Server {
     pub weight: u32,
 }
 
-/// Which server owns a key. Made once, then only read: workers share it, and a clone shares its table.
-#[derive(Clone, Debug)]
+/// Which server owns a key. Made once, then only read: workers share it.
+#[derive(Debug)]
 pub struct Placement {
+    servers: Box<[Server]>,
     rule: Rule,
 }
 
@@ -28,7 +29,18 @@ impl Placement {
     /// # Panics
     /// On a list that a checked configuration can't hold, see [`Rendezvous::new`].
     pub fn rendezvous(servers: &[Server]) -> Self {
-        Placement { rule: Rule::Rendezvous(Rendezvous::new(servers)) }
+        Placement { servers: servers.into(), rule: Rule::Rendezvous(Rendezvous::new(servers)) }
+    }
+
+    /// The same rule without some of the servers, which keep their indexes: `away` has an entry for each.
+    ///
+    /// # Panics
+    /// If no server is left.
+    pub fn without(&self, away: &[bool]) -> Self {
+        let rule = match &self.rule {
+            Rule::Rendezvous(_) => Rule::Rendezvous(Rendezvous::without(&self.servers, away)),
+        };
+        Placement { servers: self.servers.clone(), rule }
     }
 
     /// The owner of `key`: its index in the list that the placement was made of.
@@ -59,7 +71,7 @@ pub struct Place {
 }
 
 /// An enum, not a trait object: the default's look-up is inlined into the path of a request.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Rule {
     Rendezvous(Rendezvous),
 }

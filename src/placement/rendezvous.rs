@@ -10,8 +10,6 @@
 //! that every machine and every other implementation agrees. The README's section on placement is the
 //! contract.
 
-use std::sync::Arc;
-
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::Server;
@@ -28,7 +26,6 @@ pub const WEIGHT_MAX: u32 = 1000;
 const SLOT_BITS: u32 = 20;
 
 /// Key -> index of the server that owns it.
-#[derive(Clone)]
 pub struct Rendezvous {
     owners: Owners,
 }
@@ -40,8 +37,19 @@ impl Rendezvous {
     /// # Panics
     /// If there is no server or more than 65,536, if two have one name, or if a weight is not 1 to 1000.
     pub fn new(servers: &[Server]) -> Self {
-        let contenders = contenders(servers);
-        let owners = if contenders.len() <= 1 << 8 {
+        Rendezvous::without(servers, &vec![false; servers.len()])
+    }
+
+    /// As [`Self::new`], as if those for which `away` is true were not in the list; the others keep their
+    /// indexes.
+    ///
+    /// # Panics
+    /// As [`Self::new`], and if none is left.
+    pub fn without(servers: &[Server], away: &[bool]) -> Self {
+        let mut contenders = contenders(servers);
+        contenders.retain(|contender| !away[contender.index]);
+        assert!(!contenders.is_empty(), "all servers are away");
+        let owners = if servers.len() <= 1 << 8 {
             Owners::Few(table(&contenders, |index| index as u8))
         } else {
             Owners::Many(table(&contenders, |index| index as u16))
@@ -86,10 +94,9 @@ pub fn slot(hash: u64) -> usize {
 
 /// Owner of each slot. Arrays of a known length, so that a slot is in bounds without a check; one byte an
 /// entry as long as it does, since the table shares the cache with everything else.
-#[derive(Clone)]
 enum Owners {
-    Few(Arc<[u8; SLOTS]>),
-    Many(Arc<[u16; SLOTS]>),
+    Few(Box<[u8; SLOTS]>),
+    Many(Box<[u16; SLOTS]>),
 }
 
 /// A server while the table is made.
@@ -121,10 +128,10 @@ fn contenders(servers: &[Server]) -> Vec<Contender> {
     order.into_iter().map(contender).collect()
 }
 
-fn table<T: Copy + std::fmt::Debug>(contenders: &[Contender], entry: impl Fn(usize) -> T) -> Arc<[T; SLOTS]> {
+fn table<T: Copy + std::fmt::Debug>(contenders: &[Contender], entry: impl Fn(usize) -> T) -> Box<[T; SLOTS]> {
     let equal = contenders.iter().all(|contender| contender.weight == contenders[0].weight);
     let best = if equal { best_of_equals } else { best_by_weight };
-    let owners: Arc<[T]> = (0..SLOTS as u64).map(|slot| entry(best(contenders, slot))).collect();
+    let owners: Box<[T]> = (0..SLOTS as u64).map(|slot| entry(best(contenders, slot))).collect();
     owners.try_into().expect("one entry for each slot")
 }
 

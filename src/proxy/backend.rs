@@ -1,23 +1,15 @@
-//! What a worker thinks of a backend: its links, its health, and the words for what went wrong.
-//!
-//! ```text
-//!        --failure-limit failures in a row
-//!   up ------------------------------------> down --+ a probe every --retry-interval,
-//!   ^                                         |     | backing off to 5 s
-//!   +------------- a probe is answered -------+ <---+
-//! ```
+//! What a worker knows of a backend: its links, what the control plane thinks of it, and the words for what
+//! went wrong.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::io::ConnId;
+use crate::ownership::change::Health;
+use crate::ownership::identity::Identity;
 use crate::time::Time;
 
 use super::link::LinkProtocol;
 use super::link_queue::Position;
-
-/// The longest that a down backend waits for its next probe.
-pub(super) const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(5);
 
 /// A backend as one worker sees it.
 #[derive(Debug, Default)]
@@ -28,24 +20,22 @@ pub(super) struct Backend {
     pub(super) position: Position,
     /// Links whose sending side is shut down, oldest first.
     pub(super) retired: Vec<ConnId>,
+    /// One of them was closed because they were too many: what was written on it may still be applied.
+    pub(super) untracked: bool,
     /// Addresses that its name had when it was last looked up.
     pub(super) addresses: usize,
-    /// Failures since the last reply.
-    pub(super) failures: u32,
+    pub(super) health: Health,
+    /// When the control plane was told of a failure last.
     pub(super) last_failure: Option<Time>,
-    /// When to probe it next, while it is down.
-    pub(super) down: Option<Probe>,
+    /// The process behind it, once the control plane vouches for one. One that does not say who it is is
+    /// `None` in the inner.
+    pub(super) identity: Option<Option<Identity>>,
+    /// The link by which it is found out whether it answers.
+    pub(super) probing: Option<ConnId>,
     /// What it said it runs.
     pub(super) version: Option<Arc<[u8]>>,
     pub(super) requests: u64,
     pub(super) errors: u64,
-}
-
-/// When and how often a down backend is tried.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Probe {
-    pub(super) at: Time,
-    pub(super) interval: Duration,
 }
 
 impl Backend {

@@ -9,15 +9,21 @@ use crate::protocol::compose;
 
 use super::Proxy;
 use super::client::{Progress, Refused, Taken, Unlink};
+use super::fencing::EXISTS;
 use super::link::{Expect, LinkProtocol, Target};
 use super::link_queue::Value;
 
 impl Proxy {
     /// Deals with the first frame of a binary client's bytes.
     pub(super) fn take_binary(&mut self, conn: ConnId, input: &[u8], backing: Option<&Bytes>) -> Taken {
-        match binary::parse(input, self.settings.limits.value_max) {
+        let value_max = self.settings.limits.value_max;
+        if let Some((request, length)) = binary::plain(input, value_max) {
+            self.forward_binary(conn, &request, &input[..length], backing);
+            return Taken::Frame(length);
+        }
+        match binary::parse(input, value_max) {
             Step::Request(request, length) => {
-                if self.take_binary_request(conn, &request, backing) {
+                if self.take_binary_request(conn, &request, &input[..length], backing) {
                     Taken::Frame(length)
                 } else {
                     Taken::Ended
@@ -36,7 +42,13 @@ impl Proxy {
     }
 
     /// False if the connection takes no more requests.
-    fn take_binary_request(&mut self, conn: ConnId, request: &Request<'_>, backing: Option<&Bytes>) -> bool {
+    fn take_binary_request(
+        &mut self,
+        conn: ConnId,
+        request: &Request<'_>,
+        frame: &[u8],
+        backing: Option<&Bytes>,
+    ) -> bool {
         match binary::answering(request.opcode).0 {
             opcode::NOOP => {
                 self.answer_now(conn, &response(request.opcode, request.opaque, status::OK, b""));
@@ -50,12 +62,12 @@ impl Proxy {
                 }
                 return false;
             }
-            _ => self.forward_binary(conn, request, backing),
+            _ => self.forward_binary(conn, request, frame, backing),
         }
         true
     }
 
-    fn forward_binary(&mut self, conn: ConnId, request: &Request<'_>, backing: Option<&Bytes>) {
+    fn forward_binary(&mut self, conn: ConnId, request: &Request<'_>, frame: &[u8], backing: Option<&Bytes>) {
         let (answering, _) = binary::answering(request.opcode);
         match answering {
             opcode::GET | opcode::GETK => self.counters.cmd_get += 1,
@@ -67,25 +79,34 @@ impl Proxy {
             opcode::DELETE | opcode::INCREMENT | opcode::DECREMENT => {}
             _ => self.counters.cmd_set += 1,
         }
+        let (opcode, opaque, compares) = (request.opcode, request.opaque, request.cas != 0);
+        if compares && !self.may_compare(request.key, request.cas) {
+            return self.answer_now(conn, &response(opcode, opaque, status::KEY_EXISTS, EXISTS));
+        }
         let slot = self.reserve_slot(conn);
-        let backend = self.settings.placement.owner(request.key);
-        let expect = Expect::Binary { opcode: request.opcode, opaque: request.opaque, tag: 0 };
+        if !matches!(answering, opcode::GET | opcode::GETK) {
+            self.note_write(request.key);
+        }
+        let backend = self.place(request.key).server;
+        let expect = Expect::Binary { opcode, opaque, compares, tag: 0 };
         let moved_min = self.settings.limits.moved_min;
-        // Replies that bear the key are checked for it.
-        let key = if matches!(answering, opcode::GETK | opcode::GATK) { request.key } else { &[] };
+        // Replies that bear the key are checked for it, and tokens are remembered under it.
+        let keyed = self.fenced || matches!(answering, opcode::GETK | opcode::GATK);
+        let key = if keyed { request.key } else { &[] };
         self.queue_or_fail(
             backend,
             LinkProtocol::Binary,
             Target::Slot(conn, slot),
             expect,
             key,
-            |out, tag| {
-                compose::binary_head(out, request, answering, tag);
-                match backing {
-                    Some(backing) if request.value.len() >= moved_min => {
-                        Value::Moved(backing.slice_ref(request.value))
-                    }
-                    _ => Value::Copied(request.value),
+            |out, tag| match backing {
+                Some(backing) if request.value.len() >= moved_min => {
+                    compose::binary_head(out, request, answering, tag);
+                    Value::Moved(backing.slice_ref(request.value))
+                }
+                _ => {
+                    compose::binary(out, request, frame, answering, tag);
+                    Value::None
                 }
             },
         );
@@ -94,7 +115,8 @@ impl Proxy {
     /// As [`Self::unlink_then_answer`], on the link that the client's other requests take.
     pub(super) fn unlink_then_answer_binary(&mut self, conn: ConnId, key: &[u8], answer: &[u8]) {
         let slot = self.reserve_slot(conn);
-        let backend = self.settings.placement.owner(key);
+        self.note_write(key);
+        let backend = self.place(key).server;
         let (opcode, opaque) = (answer[1], [answer[12], answer[13], answer[14], answer[15]]);
         let expect = Expect::BinaryUnlinked { opcode, opaque, tag: 0 };
         let delete = Request { opcode: opcode::DELETE, opaque: [0; 4], cas: 0, extras: &[], key, value: &[] };

@@ -65,7 +65,7 @@ impl Proxy {
         }
         let target = self.begin_broadcast(conn, Form::Text { noreply });
         let expect = Expect::Line { verb: LineVerb::FlushAll, quiet: false };
-        for backend in 0..self.backends.len() {
+        for backend in self.serving() {
             self.queue_or_fail(backend, LinkProtocol::Text, target, expect, &[], |out, _| {
                 compose::flush_all(out, delay);
                 Value::None
@@ -79,14 +79,20 @@ impl Proxy {
             return self.answer_now(conn, &response(opcode, opaque, status::AUTH_ERROR, b"Auth failure."));
         }
         let target = self.begin_broadcast(conn, Form::Binary { opcode, opaque });
-        let expect = Expect::Binary { opcode, opaque, tag: 0 };
+        let expect = Expect::Binary { opcode, opaque, compares: false, tag: 0 };
         debug_assert_eq!(binary::answering(opcode).0, opcode::FLUSH);
-        for backend in 0..self.backends.len() {
+        for backend in self.serving() {
             self.queue_or_fail(backend, LinkProtocol::Binary, target, expect, &[], |out, tag| {
                 compose::binary_head(out, request, opcode::FLUSH, tag);
                 Value::None
             });
         }
+    }
+
+    /// Those that are not ejected; the others are made to forget everything when they return.
+    fn serving(&self) -> impl Iterator<Item = usize> + use<> {
+        let away = self.ownership.away.clone();
+        (0..self.backends.len()).filter(move |&backend| !away[backend])
     }
 
     /// One backend has answered: with OK, or with these words.
@@ -106,7 +112,8 @@ impl Proxy {
     fn begin_broadcast(&mut self, conn: ConnId, form: Form) -> Target {
         self.counters.cmd_flush += 1;
         let slot = self.reserve_slot(conn);
-        let waiting = self.backends.len();
+        self.note_write_to_all();
+        let waiting = self.serving().count();
         let (index, generation) = self.broadcasts.insert(Broadcast {
             client: conn,
             slot,

@@ -54,6 +54,8 @@ pub(super) struct Client {
     /// The slot of its multi-key read of which windows are still to be asked for: what it asks next must not
     /// overtake them.
     pub(super) windowed: Option<u32>,
+    /// Its next request waits for a change of owners.
+    pub(super) held: bool,
     /// The driver was asked not to read.
     pub(super) paused: bool,
     /// It sends no more, which is seen to when it is not stalled any more.
@@ -163,7 +165,7 @@ impl Proxy {
         }
         self.counters.bytes_read += bytes.len() as u64;
         if client.unread.is_empty() && !client.stalled {
-            self.run = client.begin_run(conn, self.tick);
+            self.run.begin(conn, client, self.tick);
             self.take_frames(conn, bytes, None);
         } else {
             self.take_client_bytes(conn, bytes);
@@ -324,6 +326,7 @@ impl Proxy {
                 self.actions.push_back(Action::Send { conn, buffer });
             }
             if client.stalled
+                && !client.held
                 && client.windowed.is_none()
                 && client.slots.len() <= limits.client_requests_max / 2
                 && client.owed <= limits.client_unread_max / 2
@@ -403,6 +406,9 @@ impl Proxy {
     fn take_frames(&mut self, conn: ConnId, input: &[u8], backing: Option<&Bytes>) {
         let mut at = 0;
         while at < input.len() {
+            if self.moving.is_some() && self.hold_client(conn, &input[at..]) {
+                return;
+            }
             let limits = &self.settings.limits;
             let Some(client) = self.clients.get_mut(conn.index(), conn.generation()) else { return };
             if client.is_held_up() {
@@ -472,6 +478,27 @@ impl Proxy {
         if !std::mem::replace(&mut client.paused, true) {
             self.actions.push_back(Action::PauseRead(conn));
         }
+    }
+
+    /// If the client's next request has to wait for a change of owners, it does from now on.
+    #[cold]
+    fn hold_client(&mut self, conn: ConnId, rest: &[u8]) -> bool {
+        let Some(client) = self.client(conn) else { return false };
+        let (binary, scanned) = (rest[0] == REQUEST_MAGIC, client.progress.scanned);
+        let protocol = match client.protocol {
+            Protocol::Unknown if binary => Protocol::Binary,
+            Protocol::Unknown => Protocol::Text,
+            known => known,
+        };
+        if client.is_held_up() || client.gone || !self.must_wait(protocol, rest, scanned) {
+            return false;
+        }
+        self.stall_client(conn, rest);
+        if let Some(client) = self.client(conn) {
+            client.held = true;
+            self.held.push(conn);
+        }
+        true
     }
 
     /// Drops bytes of a refused value; gives how many.

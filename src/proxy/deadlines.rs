@@ -17,11 +17,7 @@ impl Proxy {
             self.expire_link(ConnId::link(index, generation));
         }
         self.ids = ids;
-        for backend in 0..self.backends.len() {
-            if let Some(at) = self.probe(backend) {
-                self.wake_at(at);
-            }
-        }
+        self.expire_moving();
         self.expire_reads();
         self.expire_questions();
         self.expire_drain();
@@ -37,11 +33,12 @@ impl Proxy {
             LinkState::Resolving if now >= link.attempt_deadline => {
                 self.lose_link(conn, Why::ConnectTimedOut)
             }
+            LinkState::Greeting if now >= link.attempt_deadline => self.lose_link(conn, Why::TimedOut),
             LinkState::Connecting if now >= link.attempt_deadline => {
                 self.connect_failed(conn, Why::ConnectTimedOut);
             }
             LinkState::Standing if link.marks > 0 && now >= link.heard.max(link.marked) + timeout => {
-                self.retire_link(conn);
+                self.retire_link(conn, Why::TimedOut);
             }
             _ => {}
         }
@@ -75,7 +72,7 @@ impl Proxy {
             if expired.expect == Expect::Joined {
                 self.fail_joined_at(conn, marks);
             } else {
-                self.counters.timeouts += u64::from(expired.target != Target::Greeting);
+                self.counters.timeouts += 1;
                 self.fail(backend, expired.target, expired.expect, &key, Why::TimedOut);
             }
         }
@@ -98,10 +95,7 @@ impl Proxy {
     fn expire_unwritten(&mut self, conn: ConnId) {
         let now = self.now;
         let Some(link) = self.link(conn) else { return };
-        let mut first = link.first_unwritten();
-        if link.queue.pipeline.get(first).is_some_and(|pending| pending.target == Target::Greeting) {
-            first += 1;
-        }
+        let first = link.first_unwritten();
         let entries = link.queue.pipeline.iter().skip(first);
         let count = entries.take_while(|pending| pending.deadline <= now).count();
         if count == 0 || link.state == LinkState::Closed {

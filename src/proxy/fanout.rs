@@ -70,6 +70,8 @@ pub(super) struct Fanout {
     /// The keys, end to end, and where each ends and lies.
     keys: Vec<u8>,
     asked: Vec<Asked>,
+    /// When they were placed: see [`super::Proxy`]'s field of that name.
+    pub(super) placed: u64,
     /// The keys that were asked for last.
     pub(super) window: Range<usize>,
     /// Keys of the window that are not answered.
@@ -151,6 +153,15 @@ impl Fanout {
     pub(super) fn place(&self, number: usize) -> Place {
         let asked = &self.asked[number];
         Place { server: usize::from(asked.backend), hash: asked.hash }
+    }
+
+    /// Finds out anew where the keys lie that are still to be asked for.
+    pub(super) fn place_again(&mut self, place: impl Fn(&[u8]) -> Place) {
+        for number in self.window.end..self.asked.len() {
+            let Place { server, hash } = place(self.key(number));
+            let asked = &mut self.asked[number];
+            (asked.backend, asked.hash) = (server as u16, hash);
+        }
     }
 
     /// All windows have been asked for.
@@ -240,6 +251,7 @@ impl Recycle for Fanout {
             read: Read::Get { with_cas: false },
             keys: Vec::with_capacity(512),
             asked: Vec::with_capacity(16),
+            placed: 0,
             window: 0..0,
             waiting: 0,
             values: Vec::new(),

@@ -1,13 +1,11 @@
-//! A backend's health: failures counted, probes made, and what its requests get when it does not answer.
-
-use std::time::Duration;
+//! A backend's health: failures reported, probes made, and what its requests get when it does not answer.
 
 use crate::io::ConnId;
+use crate::ownership::change::{Health, Notice};
 use crate::protocol::binary::status;
-use crate::time::Time;
 
 use super::Proxy;
-use super::backend::{Probe, RETRY_INTERVAL_MAX, Why, error_text};
+use super::backend::{Why, error_text};
 use super::binary_requests::response;
 use super::joined::{Asker, JoinedGet};
 use super::link::{Expect, LinkProtocol, Target};
@@ -35,7 +33,8 @@ impl Proxy {
                 let text = error_text(&self.settings.backends[backend].name, why);
                 self.broadcast_answered((index, generation), Some(text.into_bytes()));
             }
-            Target::Joined | Target::Greeting | Target::Mark => {}
+            Target::Cleaning(number) => self.cleaning_failed(number, why.words()),
+            Target::Joined | Target::Mark => {}
         }
     }
 
@@ -82,9 +81,9 @@ impl Proxy {
 
     fn failure_answer(&mut self, backend: usize, expect: Expect, key: &[u8], why: Why) -> Vec<u8> {
         match expect {
-            Expect::Meta { read: true, quiet, raw_key, .. } => {
+            Expect::Meta { read: true, quiet, raw_key, token_key, .. } => {
                 self.counters.backend_errors_as_misses += 1;
-                let echo = &key[usize::from(raw_key)..];
+                let echo = &key[usize::from(raw_key)..key.len() - usize::from(token_key)];
                 return if quiet { Vec::new() } else { [b"EN", echo, b"\r\n"].concat() };
             }
             Expect::Line { quiet: true, .. } | Expect::Unlinked { quiet: true } => {
@@ -102,88 +101,63 @@ impl Proxy {
         }
     }
 
-    /// A backend has failed: at most once in each --timeout. Enough of them in a row, and it is down.
+    /// A backend has failed: the control plane hears of it, at most once in each --timeout.
     pub(super) fn count_failure(&mut self, backend: usize, why: Why) {
         let (now, timeout) = (self.now, self.settings.timeout);
-        // A probe that fails is followed by the next; overdue requests are many, and say the same thing
-        // again.
-        if self.backends[backend].down.is_some() && why != Why::TimedOut {
-            return self.schedule_probe(backend);
-        }
         let state = &mut self.backends[backend];
-        if state.last_failure.is_some_and(|last| now < last + timeout) {
-            return;
-        }
-        state.last_failure = Some(now);
-        if state.down.is_some() {
-            return self.schedule_probe(backend);
-        }
-        state.failures += 1;
-        let failures = state.failures;
-        let name = &self.settings.backends[backend].name;
-        if failures >= self.settings.failure_limit {
-            let failures =
-                if failures == 1 { "1 failure".to_string() } else { format!("{failures} failures in a row") };
-            log::warn!("backend {name} is down after {failures}: {}", why.words());
-            self.schedule_probe(backend);
-        } else if failures == 1 {
-            log::warn!("backend {name}: {}", why.words());
+        if state.last_failure.is_none_or(|last| now >= last + timeout) {
+            state.last_failure = Some(now);
+            self.notify(Notice::Failed { backend, why: why.words() });
         }
     }
 
     /// A backend has answered.
     #[inline]
     pub(super) fn backend_heard(&mut self, backend: usize) {
+        if self.backends[backend].health == Health::Suspect {
+            self.suspect_heard(backend);
+        }
+    }
+
+    #[cold]
+    fn suspect_heard(&mut self, backend: usize) {
+        self.backends[backend].health = Health::Up;
+        self.backends[backend].last_failure = None;
+        self.notify(Notice::Heard { backend });
+    }
+
+    pub(super) fn take_health(&mut self, backend: usize, health: Health) {
         let state = &mut self.backends[backend];
-        if state.failures != 0 {
-            state.failures = 0;
+        state.health = health;
+        if health == Health::Up {
             state.last_failure = None;
-            if state.down.take().is_some() {
-                log::info!("backend {} is up again", self.settings.backends[backend].name);
-            }
         }
     }
 
-    /// Tries a down backend if it is time to. Gives when to look again.
-    pub(super) fn probe(&mut self, backend: usize) -> Option<Time> {
-        let probe = self.backends[backend].down?;
-        if self.now >= probe.at {
-            let guard = self.settings.connect_timeout + self.settings.timeout * 2;
-            self.backends[backend].down = Some(Probe { at: self.now + guard, ..probe });
-            self.shut_if_idle(backend);
-            if self.backends[backend].text.is_none() {
-                self.open_link(backend, LinkProtocol::Text);
-            }
+    /// Finds out whether a down backend answers: on a fresh link, for an old one may owe much.
+    pub(super) fn probe(&mut self, backend: usize) {
+        if self.backends[backend].probing.is_some() {
+            return;
         }
-        self.backends[backend].down.map(|probe| probe.at)
+        if let Some(conn) = self.backends[backend].text {
+            self.make_room_for_probe(backend, conn);
+        }
+        if self.backends[backend].text.is_none() {
+            let conn = self.open_link(backend, LinkProtocol::Text);
+            self.backends[backend].probing = Some(conn);
+        }
     }
 
-    /// A probe goes out on a fresh link; one with requests in flight is left to answer or to end by itself.
-    fn shut_if_idle(&mut self, backend: usize) {
-        let Some(conn) = self.backends[backend].text else { return };
-        if self.link(conn).is_some_and(|link| link.queue.pipeline.is_empty() && link.staged == 0) {
+    fn make_room_for_probe(&mut self, backend: usize, conn: ConnId) {
+        let Some(link) = self.link(conn) else { return };
+        if link.is_opening() {
+            // It is fresh enough.
+            self.backends[backend].probing = Some(conn);
+        } else if link.queue.pipeline.is_empty() && link.staged == 0 {
             self.backends[backend].text = None;
             self.shut_link(conn);
+        } else {
+            self.retire_link(conn, Why::TimedOut);
         }
-    }
-
-    fn schedule_probe(&mut self, backend: usize) {
-        let first = self.settings.retry_interval;
-        let interval = match self.backends[backend].down {
-            None => first,
-            Some(probe) => (probe.interval * 2).min(RETRY_INTERVAL_MAX.max(first)),
-        };
-        let at = self.now + interval - self.jittered(interval / 10);
-        self.backends[backend].down = Some(Probe { at, interval });
-        self.wake_at(at);
-    }
-
-    /// A duration between zero and `most`, so that the workers of many proxies do not try all at once.
-    fn jittered(&mut self, most: Duration) -> Duration {
-        // xorshift64: Marsaglia, "Xorshift RNGs", 2003.
-        self.jitter ^= self.jitter << 13;
-        self.jitter ^= self.jitter >> 7;
-        self.jitter ^= self.jitter << 17;
-        most.mul_f64((self.jitter >> 11) as f64 / (1u64 << 53) as f64)
     }
 }

@@ -4,18 +4,19 @@
 //! have reached the backend. Those of the present tick may still stand in stages, where gets are joined.
 //!
 //! ```text
-//!  Resolving -> Connecting -> Standing -> Retired -> gone
-//!      |            |            |           (its end, or too many of them)
-//!      +------------+------------+-> gone (lost, or out of step)
+//!  Resolving -> Connecting -> Greeting -> Met -> Standing -> Retired -> gone
+//!      |            |            |         |        |           (its end, or too many of them)
+//!      +------------+------------+---------+--------+-> gone (lost, or out of step)
 //! ```
-//! A link begins with a question for the backend's version. What was queued before it stands goes out behind
-//! that.
+//! A link begins with the question who is there ([`super::greeting`]). What is queued before it stands goes
+//! out when the control plane vouches for that.
 
 use std::collections::VecDeque;
 
 use crate::buffer::{Outbox, Spare};
 use crate::io::ConnId;
 use crate::limits::{JOINED_KEYS_MAX, Limits};
+use crate::ownership::identity::Identity;
 use crate::protocol::meta::MetaVerb;
 use crate::protocol::text::StoreVerb;
 use crate::stats::Counters;
@@ -41,6 +42,10 @@ pub(super) enum LinkState {
     Resolving,
     /// The connect is under way.
     Connecting,
+    /// It was asked who is there.
+    Greeting,
+    /// That is known, and nobody has vouched for it yet.
+    Met,
     /// Requests can be written.
     Standing,
     /// Our sending side is shut down; what still comes is thrown away.
@@ -89,8 +94,10 @@ pub(super) struct Link {
     pub(super) heard: Time,
     /// The opaque of the next binary request.
     pub(super) next_opaque: u32,
-    /// The backend has answered the question for its version.
-    pub(super) greeted: bool,
+    /// The process at its other end, where that says who it is.
+    pub(super) identity: Option<Identity>,
+    /// The driver has the greeting.
+    pub(super) greeting_in_flight: bool,
 }
 
 impl Link {
@@ -120,13 +127,20 @@ impl Link {
             needed: 1,
             heard: now,
             next_opaque: 0,
-            greeted: false,
+            identity: None,
+            greeting_in_flight: false,
         }
     }
 
-    /// Its connect is not done.
+    /// It takes no requests yet.
     pub(super) fn is_opening(&self) -> bool {
-        matches!(self.state, LinkState::Resolving | LinkState::Connecting)
+        use LinkState::{Connecting, Greeting, Met, Resolving};
+        matches!(self.state, Resolving | Connecting | Greeting | Met)
+    }
+
+    /// Requests stand on it, or will.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.state == LinkState::Standing || self.is_opening()
     }
 
     /// Requests may be written now: nothing overdue is owed on it.
@@ -147,6 +161,24 @@ impl Link {
     pub(super) fn has_room(&self, limits: &Limits) -> bool {
         self.queue.pipeline.len() + self.staged_requests < limits.link_requests_max
             && self.queue.outbox.len() + self.staged_bytes < limits.link_bytes_max
+    }
+
+    /// A request more is on its way.
+    #[inline]
+    pub(super) fn count_request(&mut self, conn: ConnId, now: Time, dirty: &mut Vec<ConnId>) {
+        if self.queue.pipeline.len() + self.staged_requests == 1 {
+            self.heard = now;
+        }
+        self.touch(conn, dirty);
+    }
+
+    /// It is looked at when this tick ends: it is put on that list.
+    #[inline]
+    pub(super) fn touch(&mut self, conn: ConnId, dirty: &mut Vec<ConnId>) {
+        if !self.dirty {
+            self.dirty = true;
+            dirty.push(conn);
+        }
     }
 
     /// Puts everything that is staged into the queue. `deadline` is that of all requests of this tick.
@@ -352,8 +384,9 @@ pub(super) enum Target {
     Joined,
     /// Everybody's answer is awaited for one slot.
     Broadcast(u32, u32),
-    /// We asked for ourselves.
-    Greeting,
+    /// We asked for ourselves: a returning backend is to forget something.
+    /// The number of the change.
+    Cleaning(u32),
     /// Nobody any more: it is thrown away.
     Mark,
 }
@@ -378,6 +411,10 @@ pub(super) enum Expect {
         quiet: bool,
         /// A miss may stand in for it; the key ring ends with what follows its `EN`.
         read: bool,
+        /// It compares a CAS token.
+        compares: bool,
+        /// Bytes of the key that the key ring ends with, if the answer's token is to be remembered.
+        token_key: u8,
         /// Bytes of a key with a line end in it, that the key ring begins with: the answer may bear it as it
         /// is.
         raw_key: u8,
@@ -386,6 +423,8 @@ pub(super) enum Expect {
     Fenced {
         /// Which.
         verb: MetaVerb,
+        /// It compares a CAS token.
+        compares: bool,
     },
     /// The answer to a delete that we sent because a value was refused: then the refusal is answered.
     Unlinked {
@@ -398,6 +437,8 @@ pub(super) enum Expect {
         opcode: u8,
         /// As the client sent it.
         opaque: [u8; 4],
+        /// It compares a CAS token.
+        compares: bool,
         /// What the reply must bear.
         tag: u32,
     },
@@ -410,13 +451,18 @@ pub(super) enum Expect {
         /// What the reply must bear.
         tag: u32,
     },
-    /// The version, in text.
-    Version,
-    /// The version, in binary.
-    BinaryVersion {
-        /// What the reply must bear.
-        tag: u32,
-    },
+}
+
+impl Expect {
+    /// What was asked compares a CAS token.
+    pub(super) fn compares(self) -> bool {
+        match self {
+            Expect::Line { verb, .. } => verb == LineVerb::Store(StoreVerb::Cas),
+            Expect::Meta { compares, .. } | Expect::Fenced { compares, .. } => compares,
+            Expect::Binary { compares, .. } => compares,
+            _ => false,
+        }
+    }
 }
 
 /// Commands that are answered by one line, as far as counting needs to know them.

@@ -3,8 +3,7 @@
 
 use crate::buffer::Outbox;
 use crate::io::{Action, ConnId, Failure};
-use crate::protocol::binary::{Request, opcode};
-use crate::protocol::compose;
+use crate::ownership::change::{Health, Kind, Notice};
 use crate::time::Time;
 
 use super::Proxy;
@@ -23,7 +22,7 @@ impl Proxy {
     #[inline]
     pub(super) fn link_for(&mut self, backend: usize, protocol: LinkProtocol) -> Result<ConnId, Why> {
         let state = &mut self.backends[backend];
-        if state.down.is_some() {
+        if state.health == Health::Down {
             return Err(Why::Down);
         }
         match *state.link(protocol) {
@@ -32,12 +31,11 @@ impl Proxy {
         }
     }
 
-    /// Opens a link; it begins with a question for the backend's version.
+    /// Opens a link; it begins with the question who is there.
     #[cold]
     pub(super) fn open_link(&mut self, backend: usize, protocol: LinkProtocol) -> ConnId {
         let mut link = Link::new(backend, protocol, self.now);
         link.connect_deadline = self.now + self.settings.connect_timeout;
-        self.greet(&mut link);
         let (index, generation) = self.links.insert(link);
         let conn = ConnId::link(index, generation);
         *self.backends[backend].link(protocol) = Some(conn);
@@ -66,24 +64,9 @@ impl Proxy {
     }
 
     pub(super) fn link_connected(&mut self, conn: ConnId) {
-        let now = self.now;
-        let greeting_deadline = now + self.settings.timeout;
-        let Some(link) = self.link(conn) else { return };
-        if link.state != LinkState::Connecting {
-            return;
+        if self.link(conn).is_some_and(|link| link.state == LinkState::Connecting) {
+            self.greet(conn);
         }
-        link.state = LinkState::Standing;
-        link.heard = now;
-        // What waited for the connect keeps its deadline, and deadlines in a pipeline do not go down.
-        let next = link.queue.pipeline.get(1).map_or(Time::NEVER, |pending| pending.deadline);
-        let greeting_deadline = greeting_deadline.min(next);
-        if let Some(first) = link.queue.pipeline.front_mut()
-            && first.target == Target::Greeting
-        {
-            first.deadline = greeting_deadline;
-        }
-        self.wake_at(greeting_deadline);
-        self.touch_link(conn);
     }
 
     /// The engine says that a link is broken, or that its connect has failed.
@@ -94,7 +77,7 @@ impl Proxy {
                 let why = if failure == Failure::Refused { Why::Refused } else { Why::Unreachable };
                 self.connect_failed(conn, why);
             }
-            LinkState::Standing => self.lose_link(conn, Why::Lost),
+            LinkState::Greeting | LinkState::Met | LinkState::Standing => self.lose_link(conn, Why::Lost),
             LinkState::Retired => self.end_retired(conn),
             LinkState::Closed => {}
         }
@@ -118,10 +101,12 @@ impl Proxy {
         self.shut_link(conn);
         let mut next = Link::new(backend, protocol, now);
         next.connect_deadline = deadline;
-        self.greet(&mut next);
         let (index, generation) = self.links.insert(next);
         let next = ConnId::link(index, generation);
         *self.backends[backend].link(protocol) = Some(next);
+        if self.backends[backend].probing == Some(conn) {
+            self.backends[backend].probing = Some(next);
+        }
         self.adopt(next, rest);
         self.connect_link(next, address + 1);
     }
@@ -133,6 +118,10 @@ impl Proxy {
         };
         let unwritten = buffer.len() - written;
         link.sending = 0;
+        if std::mem::take(&mut link.greeting_in_flight) {
+            buffer.recycle(&mut self.room.spare);
+            return self.touch_link(conn);
+        }
         if unwritten > 0 && link.state == LinkState::Standing {
             // The link has failed, which will be told next. What was not written goes back to where it was.
             link.handed -= unwritten as u64;
@@ -157,6 +146,7 @@ impl Proxy {
         let rest = self.take_unwritten(conn);
         self.shut_link(conn);
         *self.backends[backend].link(protocol) = None;
+        self.note_lost(backend, conn);
         if was_opening || !lost.is_empty() {
             self.count_failure(backend, why);
         }
@@ -164,14 +154,26 @@ impl Proxy {
         self.fail_all(backend, lost);
     }
 
-    /// Nothing has been read from a link for too long: our sending side is shut down, what still comes is
-    /// thrown away, and it is kept until the backend ends it.
-    pub(super) fn retire_link(&mut self, conn: ConnId) {
+    /// A link is gone: that may be the answer to a probe, and the process behind it may be gone too.
+    fn note_lost(&mut self, backend: usize, conn: ConnId) {
+        let state = &mut self.backends[backend];
+        let is_nameless = state.identity == Some(None);
+        if state.probing.take_if(|probing| *probing == conn).is_some() {
+            self.notify(Notice::Probed { backend, answered: false });
+        }
+        if is_nameless {
+            self.notify(Notice::Lost { backend });
+        }
+    }
+
+    /// Nothing has been read from a link for too long, or it is not to be used any more: our sending side is
+    /// shut down, what still comes is thrown away, and it is kept until the backend ends it.
+    pub(super) fn retire_link(&mut self, conn: ConnId, why: Why) {
         self.counters.retired_links += 1;
         let Some(link) = self.link(conn) else { return };
         let (backend, protocol) = (link.backend, link.protocol);
         let written = link.first_unwritten();
-        let mut lost = take_first(&mut link.queue, written, Why::TimedOut);
+        let mut lost = take_first(&mut link.queue, written, why);
         let rest = self.take_unwritten(conn);
         let Some(link) = self.link(conn) else { return };
         link.state = LinkState::Retired;
@@ -183,17 +185,26 @@ impl Proxy {
         state.retired.push(conn);
         if state.retired.len() > self.settings.limits.retired_links_max {
             let oldest = state.retired[0];
+            // Nobody will know when its bytes can not be applied any more.
+            state.untracked = true;
             self.end_retired(oldest);
         }
-        self.count_failure(backend, Why::TimedOut);
-        lost.extend(self.requeue(backend, protocol, rest, None));
+        if why == Why::TimedOut {
+            self.count_failure(backend, why);
+        }
+        let why = (why != Why::TimedOut).then_some(why);
+        lost.extend(self.requeue(backend, protocol, rest, why));
         self.fail_all(backend, lost);
     }
 
     pub(super) fn end_retired(&mut self, conn: ConnId) {
         let Some(link) = self.link(conn) else { return };
         let backend = link.backend;
-        self.backends[backend].retired.retain(|&retired| retired != conn);
+        let state = &mut self.backends[backend];
+        state.retired.retain(|&retired| retired != conn);
+        if state.retired.is_empty() && !state.untracked && self.settings.auto_eject {
+            self.notify(Notice::Settled { backend });
+        }
         self.shut_link(conn);
     }
 
@@ -224,7 +235,10 @@ impl Proxy {
         why: Option<Why>,
     ) -> Vec<FailedRequest> {
         let mut failed = Vec::new();
-        if let Some(why) = why.or(self.backends[backend].down.map(|_| Why::Down)) {
+        let is_down = self.backends[backend].health == Health::Down;
+        // Between two owners nothing goes out again: it might reach the one that is not any more.
+        let is_moving = self.moving.as_ref().is_some_and(|moving| moving.change.kind != Kind::Restart);
+        if let Some(why) = why.or(is_down.then_some(Why::Down)).or(is_moving.then_some(Why::Lost)) {
             let count = rest.queue.pipeline.len();
             failed = take_first(&mut rest.queue, count, why);
         }
@@ -252,7 +266,31 @@ impl Proxy {
         }
     }
 
-    /// Puts what another link never wrote behind the greeting of a new one.
+    /// A backend is another process now: what compares a token with it, and was never written, was read from
+    /// the one before. It is answered as if somebody else had been faster.
+    pub(super) fn refuse_compares(&mut self, backend: usize) {
+        for conn in [self.backends[backend].text, self.backends[backend].binary].into_iter().flatten() {
+            let due = self.due;
+            let Some(link) = self.links.get_mut(conn.index(), conn.generation()) else { continue };
+            link.commit(due, &mut self.room.spare, &mut self.counters);
+            let mut index = link.first_unwritten();
+            while let Some(link) = self.links.get_mut(conn.index(), conn.generation())
+                && let Some(pending) = link.queue.pipeline.get(index)
+            {
+                if !pending.expect.compares() {
+                    index += 1;
+                    continue;
+                }
+                let handed = link.handed;
+                for (pending, key, _) in link.queue.cut(index, 1, handed) {
+                    self.counters.cas_fenced += 1;
+                    self.give_exists(&pending, &key);
+                }
+            }
+        }
+    }
+
+    /// Puts what another link never wrote on a new one.
     fn adopt(&mut self, conn: ConnId, mut rest: Unwritten) {
         let deadline = rest.queue.pipeline.front().map_or(Time::NEVER, |pending| pending.deadline);
         let Some(link) = self.links.get_mut(conn.index(), conn.generation()) else { return };
@@ -261,15 +299,15 @@ impl Proxy {
         self.wake_at(deadline);
     }
 
-    /// Takes out of a link what was never written, but for its greeting and for what has been answered with
-    /// an error. What was written must have been taken out before.
+    /// Takes out of a link what was never written, but for what has been answered with an error. What was
+    /// written must have been taken out before.
     fn take_unwritten(&mut self, conn: ConnId) -> Unwritten {
-        let deadline = self.now + self.settings.timeout;
+        let deadline = self.due;
         let link = self.links.get_mut(conn.index(), conn.generation()).expect("it was there");
         debug_assert_eq!(link.first_unwritten(), 0);
         link.commit(deadline, &mut self.room.spare, &mut self.counters);
         let mut queue = std::mem::take(&mut link.queue);
-        let unwanted = |pending: &&Pending| matches!(pending.target, Target::Greeting | Target::Mark);
+        let unwanted = |pending: &&Pending| pending.target == Target::Mark;
         let unwanted = queue.pipeline.iter().take_while(unwanted).count();
         take_first(&mut queue, unwanted, Why::Lost);
         let start = queue.pipeline.front().map_or(queue.queued, |pending| pending.start);
@@ -298,39 +336,6 @@ impl Proxy {
         let deadline = now + link.connect_deadline.since(now) / attempts_left;
         link.attempt_deadline = deadline;
         self.wake_at(deadline);
-    }
-
-    /// Asks for the version, before any request.
-    fn greet(&mut self, link: &mut Link) {
-        let tail = link.queue.outbox.tail(&mut self.room.spare);
-        let expect = match link.protocol {
-            LinkProtocol::Text => {
-                tail.extend_from_slice(b"version\r\n");
-                Expect::Version
-            }
-            LinkProtocol::Binary => {
-                let version = Request {
-                    opcode: opcode::VERSION,
-                    opaque: [0; 4],
-                    cas: 0,
-                    extras: &[],
-                    key: &[],
-                    value: &[],
-                };
-                compose::binary_head(tail, &version, opcode::VERSION, link.next_opaque);
-                link.next_opaque += 1;
-                Expect::BinaryVersion { tag: link.next_opaque - 1 }
-            }
-        };
-        let deadline = Time::NEVER;
-        link.queue.queued = link.queue.outbox.len() as u64;
-        link.queue.pipeline.push_back(Pending {
-            target: Target::Greeting,
-            expect,
-            deadline,
-            start: 0,
-            key_bytes: 0,
-        });
     }
 }
 

@@ -14,11 +14,9 @@ use super::joined::{Asker, JoinedGet};
 use super::link::{Expect, LinkProtocol, Pending, Target};
 
 /// What follows what was composed of a request.
-pub(super) enum Value<'a> {
+pub(super) enum Value {
     /// Nothing.
     None,
-    /// A value to be copied.
-    Copied(&'a [u8]),
     /// A value to be moved.
     Moved(Bytes),
     /// A value to be moved, and CR LF.
@@ -29,14 +27,14 @@ impl Proxy {
     /// Queues a request for a backend; answers it with the error if that is not possible. `compose` writes
     /// its line or head, given the opaque to use on a binary link; `key` goes into the key ring.
     #[inline]
-    pub(super) fn queue_or_fail<'v>(
+    pub(super) fn queue_or_fail(
         &mut self,
         backend: usize,
         protocol: LinkProtocol,
         target: Target,
         expect: Expect,
         key: &[u8],
-        compose: impl FnOnce(&mut Vec<u8>, u32) -> Value<'v>,
+        compose: impl FnOnce(&mut Vec<u8>, u32) -> Value,
     ) {
         if let Err(why) = self.queue(backend, protocol, target, expect, key, compose) {
             self.fail(backend, target, expect, key, why);
@@ -48,17 +46,31 @@ impl Proxy {
     /// # Errors
     /// The backend is down, or too much waits for it.
     #[inline]
-    pub(super) fn queue<'v>(
+    pub(super) fn queue(
         &mut self,
         backend: usize,
         protocol: LinkProtocol,
         target: Target,
         expect: Expect,
         key: &[u8],
-        compose: impl FnOnce(&mut Vec<u8>, u32) -> Value<'v>,
+        compose: impl FnOnce(&mut Vec<u8>, u32) -> Value,
     ) -> Result<(), Why> {
-        let (conn, earlier) = self.find_place(backend, protocol)?;
-        let deadline = self.now + self.settings.timeout;
+        let place = self.find_place(backend, protocol)?;
+        self.queue_at(place, backend, target, expect, key, compose)
+    }
+
+    /// As [`Self::queue`], at a place that was found.
+    #[inline]
+    fn queue_at(
+        &mut self,
+        (conn, earlier): (ConnId, Earlier),
+        backend: usize,
+        target: Target,
+        expect: Expect,
+        key: &[u8],
+        compose: impl FnOnce(&mut Vec<u8>, u32) -> Value,
+    ) -> Result<(), Why> {
+        let deadline = self.due;
         let link = self.links.get_mut(conn.index(), conn.generation()).expect("a backend's link is there");
         if !link.has_room(&self.settings.limits) {
             return Err(Why::Overloaded);
@@ -75,7 +87,6 @@ impl Proxy {
         let tail = queue.outbox.tail(spare);
         match compose(tail, tag) {
             Value::None => {}
-            Value::Copied(value) => tail.extend_from_slice(value),
             Value::Moved(value) => queue.outbox.push(value, spare),
             Value::Line(value) => {
                 queue.outbox.push(value, spare);
@@ -97,9 +108,29 @@ impl Proxy {
             link.staged_requests += 1;
             link.staged_bytes += bytes;
         }
+        link.count_request(conn, self.now, &mut self.dirty_links);
         self.note_position(backend, Earlier { gets: stage, others: stage });
-        self.count_request(backend, conn);
+        self.count_request(backend);
         Ok(())
+    }
+
+    /// Queues a request of our own for a backend that takes no others.
+    ///
+    /// # Errors
+    /// Too much waits for it.
+    pub(super) fn queue_own(
+        &mut self,
+        conn: ConnId,
+        backend: usize,
+        target: Target,
+        expect: Expect,
+        compose: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), Why> {
+        let place = (conn, Earlier::default());
+        self.queue_at(place, backend, target, expect, &[], |out, _| {
+            compose(out);
+            Value::None
+        })
     }
 
     /// Asks a backend for one key of a get or gets, together with those that others ask for in this tick.
@@ -118,7 +149,8 @@ impl Proxy {
             }
             link.open_stage(read, &mut self.room);
             link.ask(stage, key, place.hash, asker);
-            self.count_request(place.server, conn);
+            link.count_request(conn, self.now, &mut self.dirty_links);
+            self.count_request(place.server);
         } else if !link.ask(stage, key, place.hash, asker) {
             self.counters.shared_keys += 1;
         }
@@ -139,7 +171,7 @@ impl Proxy {
             Ok(found) => found,
             Err(why) => return Err((joined, why)),
         };
-        let deadline = self.now + self.settings.timeout;
+        let deadline = self.due;
         let link = self.links.get_mut(conn.index(), conn.generation()).expect("a backend's link is there");
         if !link.has_room(&self.settings.limits) {
             return Err((joined, Why::Overloaded));
@@ -155,18 +187,16 @@ impl Proxy {
             link.staged_requests += 1;
             link.staged_bytes += bytes;
         }
+        link.count_request(conn, self.now, &mut self.dirty_links);
         self.note_position(backend, Earlier { gets: stage, others: stage });
-        self.count_request(backend, conn);
+        self.count_request(backend);
         Ok(())
     }
 
     /// Requests of `client` are read from now on.
     pub(super) fn begin_run(&mut self, conn: ConnId) {
-        if self.run.client == conn && self.run.tick == self.tick {
-            return;
-        }
         let Some(client) = self.clients.get_mut(conn.index(), conn.generation()) else { return };
-        self.run = client.begin_run(conn, self.tick);
+        self.run.begin(conn, client, self.tick);
     }
 
     /// The link to a backend for `protocol`, opened if there is none, and what stands there already of the
@@ -175,7 +205,7 @@ impl Proxy {
     fn find_place(&mut self, backend: usize, protocol: LinkProtocol) -> Result<(ConnId, Earlier), Why> {
         let state = &self.backends[backend];
         let position = &state.position;
-        let earlier = if position.client == self.run.client && position.tick == self.tick {
+        let earlier = if position.run == self.run.number {
             position.earlier
         } else if self.run.again {
             // Others have been here since: that it asked for something in this tick is all that is known.
@@ -188,25 +218,15 @@ impl Proxy {
 
     #[inline]
     fn note_position(&mut self, backend: usize, earlier: Earlier) {
-        self.backends[backend].position = Position { client: self.run.client, tick: self.tick, earlier };
+        self.backends[backend].position = Position { run: self.run.number, earlier };
     }
 
     /// A request more is on its way to a backend.
     #[inline]
-    fn count_request(&mut self, backend: usize, conn: ConnId) {
+    fn count_request(&mut self, backend: usize) {
         self.backends[backend].requests += 1;
         self.counters.backend_requests += 1;
-        let now = self.now;
-        if let Some(link) = self.links.get_mut(conn.index(), conn.generation()) {
-            if link.queue.pipeline.len() + link.staged_requests == 1 {
-                link.heard = now;
-            }
-            if !link.dirty {
-                link.dirty = true;
-                self.dirty_links.push(conn);
-            }
-        }
-        self.wake_at(now + self.settings.timeout);
+        self.wake_at(self.due);
     }
 
     /// One write for each link that has something to send.
@@ -216,7 +236,7 @@ impl Proxy {
             let Some(link) = self.links.get_mut(conn.index(), conn.generation()) else { continue };
             link.dirty = false;
             if link.staged > 0 {
-                link.commit(self.now + self.settings.timeout, &mut self.room.spare, &mut self.counters);
+                link.commit(self.due, &mut self.room.spare, &mut self.counters);
             }
             if link.may_write() {
                 let buffer = std::mem::take(&mut link.queue.outbox);
@@ -235,10 +255,7 @@ impl Proxy {
     #[inline]
     pub(super) fn touch_link(&mut self, conn: ConnId) {
         let Some(link) = self.links.get_mut(conn.index(), conn.generation()) else { return };
-        if !link.dirty {
-            link.dirty = true;
-            self.dirty_links.push(conn);
-        }
+        link.touch(conn, &mut self.dirty_links);
     }
 }
 
@@ -248,17 +265,18 @@ const NOBODY: ConnId = ConnId::client(u32::MAX >> 1, u32::MAX);
 /// Whose requests are being read.
 #[derive(Debug)]
 pub(super) struct Run {
+    /// Each has its own.
+    number: u64,
     client: ConnId,
     tick: u32,
     /// It is not the client's first in this tick.
     again: bool,
 }
 
-/// Where the requests of the client that was there last stand, on a backend's link for text.
-#[derive(Clone, Debug)]
+/// Where the requests of the run that was there last stand, on a backend's link for text.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Position {
-    client: ConnId,
-    tick: u32,
+    run: u64,
     earlier: Earlier,
 }
 
@@ -273,22 +291,16 @@ struct Earlier {
 
 impl Run {
     /// Nobody's.
-    pub(super) const NONE: Run = Run { client: NOBODY, tick: 0, again: false };
-}
+    pub(super) const NONE: Run = Run { number: 1, client: NOBODY, tick: 0, again: false };
 
-impl Client {
-    /// Its requests are read from now on.
+    /// Requests of `client` are read from now on.
     #[inline]
-    pub(super) fn begin_run(&mut self, conn: ConnId, tick: u32) -> Run {
-        let again = std::mem::replace(&mut self.last_run, tick) == tick;
-        Run { client: conn, tick, again }
-    }
-}
-
-impl Default for Position {
-    /// Nobody was there.
-    fn default() -> Self {
-        Position { client: NOBODY, tick: 0, earlier: Earlier::default() }
+    pub(super) fn begin(&mut self, conn: ConnId, client: &mut Client, tick: u32) {
+        if self.client == conn && self.tick == tick {
+            return;
+        }
+        let again = std::mem::replace(&mut client.last_run, tick) == tick;
+        *self = Run { number: self.number + 1, client: conn, tick, again };
     }
 }
 
@@ -296,11 +308,12 @@ impl Expect {
     /// With the opaque that the reply must bear.
     fn tagged(self, new: u32) -> Self {
         match self {
-            Expect::Binary { opcode, opaque, .. } => Expect::Binary { opcode, opaque, tag: new },
+            Expect::Binary { opcode, opaque, compares, .. } => {
+                Expect::Binary { opcode, opaque, compares, tag: new }
+            }
             Expect::BinaryUnlinked { opcode, opaque, .. } => {
                 Expect::BinaryUnlinked { opcode, opaque, tag: new }
             }
-            Expect::BinaryVersion { .. } => Expect::BinaryVersion { tag: new },
             other => other,
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::ownership::change::Order;
 use crate::stats::Counters;
 
 /// From one worker, or from the control plane, to a worker.
@@ -26,6 +27,8 @@ pub enum Message {
     },
     /// Begin counting anew.
     ResetCounters,
+    /// The control plane has decided something.
+    Order(Order),
     /// A backend has said which version it runs.
     Version {
         /// Which, by its place in the configuration.
@@ -51,6 +54,8 @@ pub struct Report {
 pub struct BackendReport {
     /// It has failed too often and is not asked.
     pub down: bool,
+    /// Others own its keys.
+    pub away: bool,
     /// It has answered on a link that stands.
     pub up: bool,
     /// Requests sent to it.

@@ -23,6 +23,8 @@
 //! | `backend.rs`, `health.rs` | a backend's health and the words for what went wrong |
 //! | `link.rs`, `link_queue.rs`, `link_life.rs` | a link: its state, its queue, its life |
 //! | `receive.rs` | replies of a link to their slots |
+//! | `greeting.rs` | who is at the other end of a link |
+//! | `moving.rs`, `cleaning.rs`, `fencing.rs` | a change of owners, and the tokens from before it |
 //! | `deadlines.rs` | what is overdue |
 //! | `drain.rs` | the way to a clean end |
 //! | `invariants.rs` | what is always true, for the simulator |
@@ -30,10 +32,13 @@
 mod backend;
 mod binary_requests;
 mod broadcast;
+mod cleaning;
 mod client;
 mod deadlines;
 mod drain;
 mod fanout;
+mod fencing;
+mod greeting;
 mod health;
 mod invariants;
 mod joined;
@@ -41,6 +46,7 @@ mod link;
 mod link_life;
 mod link_queue;
 pub mod message;
+mod moving;
 mod multiget;
 mod own_answers;
 mod receive;
@@ -56,6 +62,9 @@ use std::time::Duration;
 
 use crate::buffer::Outbox;
 use crate::io::{Action, Calls, ConnId, Failure, Handler};
+use crate::ownership::Ownership;
+use crate::ownership::change::Notice;
+use crate::placement::{Place, Placement};
 use crate::protocol::reply::ReplyLimits;
 use crate::protocol::text::ParserLimits;
 use crate::stats::Counters;
@@ -63,12 +72,14 @@ use crate::time::Time;
 
 use backend::Backend;
 use broadcast::Broadcast;
+use cleaning::Cleaning;
 use client::Client;
 use fanout::{Fanout, FanoutId};
 use joined::JoinedGet;
 use link::Link;
 use link_queue::Run;
 use message::Message;
+use moving::{Moving, WrittenKeys};
 use own_answers::StatsQuestion;
 use room::Room;
 use settings::Settings;
@@ -82,9 +93,24 @@ pub struct Proxy {
     parser_limits: ParserLimits,
     reply_limits: ReplyLimits,
     now: Time,
+    /// The deadline of what is asked now.
+    due: Time,
     clients: Table<Client>,
     links: Table<Link>,
     backends: Vec<Backend>,
+    /// Who owns which key, as last decided, and what of it is looked at for each request.
+    ownership: Arc<Ownership>,
+    placement: Arc<Placement>,
+    /// Some token is looked at; some backend is ejected.
+    fenced: bool,
+    away: bool,
+    /// A change of it that is being made, and the clients whose next requests wait for that.
+    moving: Option<Box<Moving>>,
+    held: Vec<ConnId>,
+    /// How often keys may have got other places.
+    placed: u64,
+    written: WrittenKeys,
+    cleaning: Option<Cleaning>,
     fanouts: Table<Option<Box<Fanout>>>,
     broadcasts: Table<Broadcast>,
     questions: Table<StatsQuestion>,
@@ -107,25 +133,33 @@ pub struct Proxy {
     requests: Vec<Option<Box<JoinedGet>>>,
     /// No deadline is earlier than this.
     wake: Time,
-    /// The state of a small generator of jitter, seeded from outside.
-    jitter: u64,
     draining: Option<Time>,
     stopped: bool,
     counters: Counters,
 }
 
 impl Proxy {
-    /// A worker with no connections. `seed` feeds the jitter of its retries. Worker 0 greets all backends at
-    /// once, so that their versions are known; the others open links when they need them.
-    pub fn new(settings: Arc<Settings>, worker: usize, seed: u64) -> Self {
+    /// A worker with no connections. Worker 0 greets all backends at once, so that their versions are known;
+    /// the others open links when they need them.
+    pub fn new(settings: Arc<Settings>, worker: usize) -> Self {
         let limits = &settings.limits;
         let mut proxy = Proxy {
             parser_limits: ParserLimits { value_max: limits.value_max, get_line_max: limits.get_line_max },
             reply_limits: ReplyLimits { line_max: limits.reply_line_max, value_max: limits.reply_value_max },
             now: Time::default(),
+            due: Time::default() + settings.timeout,
             clients: Table::default(),
             links: Table::default(),
             backends: settings.backends.iter().map(|_| Backend::default()).collect(),
+            ownership: Arc::new(Ownership::new(settings.placement.clone(), settings.backends.len())),
+            placement: settings.placement.clone(),
+            fenced: false,
+            away: false,
+            moving: None,
+            held: Vec::new(),
+            placed: 0,
+            written: WrittenKeys::default(),
+            cleaning: None,
             fanouts: Table::default(),
             broadcasts: Table::default(),
             questions: Table::default(),
@@ -141,7 +175,6 @@ impl Proxy {
             run: Run::NONE,
             requests: settings.backends.iter().map(|_| None).collect(),
             wake: Time::NEVER,
-            jitter: seed | 1,
             draining: None,
             stopped: false,
             counters: Counters::default(),
@@ -170,10 +203,17 @@ impl Proxy {
 
     /// Carries out what is due at `now`.
     pub fn handle_timeout(&mut self, now: Time) {
-        self.now = now;
+        self.set_now(now);
         self.counters.ticks += 1;
         if now >= self.wake {
             self.expire();
+        }
+    }
+
+    fn set_now(&mut self, now: Time) {
+        if now != self.now {
+            self.now = now;
+            self.due = now + self.settings.timeout;
         }
     }
 
@@ -186,6 +226,9 @@ impl Proxy {
 
     /// Handles all input of a tick first, then writes to each dirty connection once.
     fn flush(&mut self) {
+        if self.moving.is_some() {
+            self.check_confirmed();
+        }
         self.resume_parked();
         self.resume_stalled();
         self.flush_links();
@@ -201,6 +244,19 @@ impl Proxy {
 
     fn tell(&mut self, worker: usize, message: Message) {
         self.actions.push_back(Action::Tell { worker, message: Box::new(message) });
+    }
+
+    fn notify(&mut self, notice: Notice) {
+        self.actions.push_back(Action::Notify(Box::new(notice)));
+    }
+
+    /// Where a key lies now.
+    #[inline]
+    fn place(&self, key: &[u8]) -> Place {
+        match &self.moving {
+            None => self.placement.place(key),
+            Some(moving) => moving.place(key, &self.placement),
+        }
     }
 
     /// Something is due at `at`.
@@ -222,7 +278,7 @@ impl Proxy {
 
 impl Handler for Proxy {
     fn handle_now(&mut self, now: Time) {
-        self.now = now;
+        self.set_now(now);
     }
 
     fn handle_accepted(&mut self) -> ConnId {
@@ -287,6 +343,7 @@ impl Handler for Proxy {
             Message::Counters { worker, ticket, report } => self.take_report(worker, ticket, *report),
             Message::ResetCounters => self.reset_counters(),
             Message::Version { backend, version } => self.backends[backend].version = Some(version),
+            Message::Order(order) => self.take_order(order),
             Message::Drain(timeout) => self.drain(timeout),
         }
     }

@@ -21,13 +21,17 @@ impl Proxy {
     pub(super) fn read_many(&mut self, conn: ConnId, read: Read, keys: Keys<'_>) {
         let slot = self.reserve_slot(conn);
         let mut fanout = self.room.fanouts.take();
-        fanout.begin(conn, slot, read, self.now + self.settings.timeout);
+        fanout.begin(conn, slot, read, self.due);
+        fanout.placed = self.placed;
         for key in keys {
             if key.len() > KEY_MAX || fanout.len() == self.settings.limits.keys_max {
                 fanout.refusal = Some(if key.len() > KEY_MAX { BAD_KEY } else { TOO_MANY_KEYS });
                 break;
             }
-            fanout.push(key, self.settings.placement.place(key));
+            if read.writes() {
+                self.note_write(key);
+            }
+            fanout.push(key, self.place(key));
         }
         // memcached touches the keys before a bad one; what it reads before one is lost.
         let refusal = fanout.refusal.filter(|_| !(read.writes() && fanout.len() > 0));
@@ -129,6 +133,11 @@ impl Proxy {
     fn ask_windows(&mut self, id: FanoutId) {
         loop {
             let Some(mut fanout) = self.take_fanout(id) else { return };
+            if fanout.placed != self.placed {
+                // Owners have changed since.
+                fanout.place_again(|key| self.place(key));
+                fanout.placed = self.placed;
+            }
             fanout.next_window(self.settings.limits.window_keys_max, self.settings.limits.held_answer_max);
             let deadline = self.deadline_of(&fanout);
             if self.now >= deadline {

@@ -1,6 +1,7 @@
 //! What the proxy answers about itself: its version (that of its backends) and its counters.
 
 use crate::io::ConnId;
+use crate::ownership::change::Health;
 use crate::protocol::binary::{Request, status};
 use crate::stats::Counters;
 use crate::time::Time;
@@ -8,6 +9,7 @@ use crate::time::Time;
 use super::Proxy;
 use super::backend::lower_version;
 use super::binary_requests::response;
+use super::link::LinkState;
 use super::message::{BackendReport, Message, Report};
 use super::replies::Answer;
 
@@ -98,16 +100,17 @@ impl Proxy {
 
     /// This worker's report.
     pub(super) fn report(&self) -> Report {
-        let backends = self.backends.iter().map(|backend| {
+        let backends = self.backends.iter().enumerate().map(|(index, backend)| {
             let links = [backend.text, backend.binary].into_iter().flatten();
             let links = links.filter_map(|conn| self.links.get(conn.index(), conn.generation()));
             let (mut up, mut waiting) = (false, 0);
             for link in links {
-                up |= link.greeted;
+                up |= link.state == LinkState::Standing;
                 waiting += link.queue.pipeline.len() as u64;
             }
             BackendReport {
-                down: backend.down.is_some(),
+                down: backend.health == Health::Down,
+                away: self.ownership.away[index],
                 up,
                 requests: backend.requests,
                 errors: backend.errors,
@@ -199,6 +202,7 @@ impl Proxy {
         line("pointer_size", usize::BITS.to_string());
         line("max_connections", self.settings.max_conns.to_string());
         line("threads", self.settings.workers.to_string());
+        line("cas_fences_standing", self.ownership.fences.len().to_string());
         let mut total = Counters::default();
         for report in reports.iter().flatten() {
             total.add(&report.counters);
@@ -227,7 +231,9 @@ impl Proxy {
     fn backend_lines(&self, index: usize, views: &[&BackendReport], mut line: impl FnMut(&str, String)) {
         let sum =
             |field: fn(&BackendReport) -> u64| views.iter().map(|view| field(view)).sum::<u64>().to_string();
-        let state = if views.iter().any(|view| view.down) {
+        let state = if views.iter().any(|view| view.away) {
+            "ejected"
+        } else if views.iter().any(|view| view.down) {
             "down"
         } else if views.iter().any(|view| view.up) {
             "up"

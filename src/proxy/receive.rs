@@ -15,7 +15,6 @@ use super::backend::Why;
 use super::binary_requests::{is_silenced, response};
 use super::joined::{Asker, Askers, JoinedGet};
 use super::link::{Expect, LineVerb, LinkState, Pending, Target};
-use super::message::Message;
 use super::replies::Answer;
 use super::text_requests::TOO_LARGE;
 
@@ -40,8 +39,12 @@ impl Proxy {
         self.counters.backend_bytes_read += bytes.len() as u64;
         let Some(link) = self.link(conn) else { return };
         link.heard = now;
-        if link.state == LinkState::Standing {
-            self.take_link_bytes(conn, bytes);
+        match link.state {
+            LinkState::Standing => self.take_link_bytes(conn, bytes),
+            LinkState::Greeting => self.take_greeting(conn, bytes),
+            // It has answered what it was asked, and nothing else was.
+            LinkState::Met => self.out_of_step(conn, bytes),
+            _ => {}
         }
     }
 
@@ -109,16 +112,9 @@ impl Proxy {
             Expect::Meta { verb, quiet, raw_key, .. } => {
                 self.take_meta(conn, pending, (verb, quiet), usize::from(raw_key), input, backing)
             }
-            Expect::Fenced { verb } => self.take_fenced(conn, pending, verb, input),
+            Expect::Fenced { verb, .. } => self.take_fenced(conn, pending, verb, input),
             Expect::Unlinked { quiet } => match reply::line(input, self.reply_limits) {
                 Frame::Line { total } => self.take_unlinked(conn, pending, quiet, &input[..total]),
-                other => unfinished(other),
-            },
-            Expect::Version => match reply::line(input, self.reply_limits) {
-                Frame::Line { total } => match input[..total - 2].strip_prefix(b"VERSION ") {
-                    Some(version) => self.take_version(conn, version, total),
-                    None => Reply::Broken,
-                },
                 other => unfinished(other),
             },
             _ => self.take_binary_reply(conn, pending, input, backing),
@@ -144,8 +140,10 @@ impl Proxy {
 
     #[inline]
     fn give(&mut self, pending: &Pending, answer: Answer<'_>) {
-        if let Target::Slot(client, slot) = pending.target {
-            self.answer(client, slot, answer);
+        match pending.target {
+            Target::Slot(client, slot) => self.answer(client, slot, answer),
+            Target::Cleaning(number) => self.cleaned_one(number, answer.head),
+            _ => {}
         }
     }
 
@@ -208,6 +206,12 @@ impl Proxy {
     /// The next key is there.
     #[inline]
     fn give_hit(&mut self, joined: &mut JoinedGet, frame: &[u8], backing: Option<&Bytes>) {
+        if self.fenced
+            && joined.read.with_cas()
+            && let Some(key) = joined.next_key()
+        {
+            self.note_value_token(key, frame);
+        }
         let askers = joined.hit();
         joined.count_value(frame.len());
         if askers.are_several() && backing.is_none() && frame.len() >= self.settings.limits.moved_min {
@@ -344,6 +348,12 @@ impl Proxy {
             (MetaVerb::Get, b"VA" | b"HD") => self.counters.get_hits += 1,
             _ => {}
         }
+        if let Expect::Meta { token_key: length @ 1.., .. } = pending.expect {
+            let skip = pending.key_bytes as usize - usize::from(length);
+            let key = self.links.get(conn.index(), conn.generation());
+            let key = key.map(|link| link.queue.keys.peek(skip, usize::from(length))).unwrap_or_default();
+            self.note_meta_token(&key, &input[..total]);
+        }
         self.pop_head(conn, &pending);
         let answer = if quiet && is_nominal(verb, &code) {
             Answer::SILENCE
@@ -395,24 +405,6 @@ impl Proxy {
         Reply::Whole(line.len())
     }
 
-    fn take_version(&mut self, conn: ConnId, version: &[u8], total: usize) -> Reply {
-        let Some(link) = self.link(conn) else { return Reply::Broken };
-        let backend = link.backend;
-        link.greeted = true;
-        if let Some(pending) = link.queue.pipeline.front().copied() {
-            self.pop_head(conn, &pending);
-        }
-        if self.backends[backend].version.as_deref() != Some(version) {
-            let version: std::sync::Arc<[u8]> = version.into();
-            for worker in self.others() {
-                let message = Message::Version { backend, version: version.clone() };
-                self.tell(worker, message);
-            }
-            self.backends[backend].version = Some(version);
-        }
-        Reply::Whole(total)
-    }
-
     fn take_binary_reply(
         &mut self,
         conn: ConnId,
@@ -428,16 +420,12 @@ impl Proxy {
         let (expected, tag) = match pending.expect {
             Expect::Binary { opcode, tag, .. } => (binary::answering(opcode).0, tag),
             Expect::BinaryUnlinked { tag, .. } => (opcode::DELETE, tag),
-            Expect::BinaryVersion { tag } => (opcode::VERSION, tag),
             _ => return Reply::Broken,
         };
         if header.opcode != expected || header.opaque != tag {
             return Reply::Broken;
         }
         match pending.expect {
-            Expect::BinaryVersion { .. } => {
-                return self.take_version(conn, &input[HEADER_BYTES..total], total);
-            }
             Expect::BinaryUnlinked { opcode, opaque, .. } => {
                 self.pop_head(conn, &pending);
                 let answer = match header.status {
@@ -451,6 +439,9 @@ impl Proxy {
             Expect::Binary { opcode, opaque, .. } => {
                 if !self.bears_the_key(conn, &pending, &header, input) {
                     return Reply::Broken;
+                }
+                if self.fenced {
+                    self.note_binary_token(conn, &pending, input);
                 }
                 self.count_binary(opcode, header.status);
                 self.pop_head(conn, &pending);
@@ -513,7 +504,18 @@ impl Proxy {
         *counter += 1;
     }
 
-    fn out_of_step(&mut self, conn: ConnId, input: &[u8]) {
+    /// As [`Self::note_token`], of a binary reply whose key is in the ring.
+    #[cold]
+    fn note_binary_token(&mut self, conn: ConnId, pending: &Pending, frame: &[u8]) {
+        let token = frame[16..HEADER_BYTES].try_into().map_or(0, u64::from_be_bytes);
+        let Some(link) = self.links.get(conn.index(), conn.generation()) else { return };
+        let key = link.queue.keys.front(pending.key_bytes as usize);
+        if token != 0 && !key.is_empty() {
+            self.note_token(key, token);
+        }
+    }
+
+    pub(super) fn out_of_step(&mut self, conn: ConnId, input: &[u8]) {
         let Some(link) = self.link(conn) else { return };
         let backend = link.backend;
         self.counters.desyncs += 1;

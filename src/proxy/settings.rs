@@ -1,8 +1,10 @@
 //! What a proxy is told once: immutable, shared by all workers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::limits::Limits;
+use crate::ownership::fence::Tokens;
 use crate::placement::Placement;
 
 /// Everything that the core needs of the configuration.
@@ -11,7 +13,7 @@ pub struct Settings {
     /// In the order of the configuration; indexes into it name a backend everywhere.
     pub backends: Vec<BackendSettings>,
     /// Key -> index of a backend.
-    pub placement: Placement,
+    pub placement: Arc<Placement>,
     /// How many workers there are.
     pub workers: usize,
     /// Most clients, over all workers.
@@ -24,6 +26,14 @@ pub struct Settings {
     pub failure_limit: u32,
     /// How often a down backend is tried.
     pub retry_interval: Duration,
+    /// A down backend's keys go to the others.
+    pub auto_eject: bool,
+    /// What is done with a backend that returns.
+    pub rejoin: Rejoin,
+    /// The longest that a client is taken to hold a CAS token.
+    pub cas_fence: Duration,
+    /// What was handed out while fences stand, for all workers.
+    pub tokens: Arc<Tokens>,
     /// What a read gets whose backend does not answer.
     pub read_errors: ReadErrors,
     /// Gets of several clients that meet in one tick leave as one request.
@@ -55,6 +65,16 @@ pub enum ReadErrors {
     Miss,
     /// A miss, for gets and gats too.
     MissAll,
+}
+
+/// What is done with an ejected backend that returns, and has missed writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rejoin {
+    /// It is made to forget them: key by key, or if they are too many, all of it.
+    #[default]
+    Flush,
+    /// Nothing: it may answer with what is older.
+    AsIs,
 }
 
 /// Facts about the process that `stats` prints.

@@ -7,11 +7,12 @@ use crate::io::ConnId;
 use crate::placement::Place;
 use crate::protocol::compose;
 use crate::protocol::meta::{Meta, MetaVerb};
-use crate::protocol::text::{self, Keys, Request, Step, Store};
+use crate::protocol::text::{self, Keys, Request, Step, Store, StoreVerb};
 
 use super::Proxy;
 use super::client::{Protocol, Refused, Taken, Unlink};
 use super::fanout::Read;
+use super::fencing::meta_exists;
 use super::joined::Asker;
 use super::link::{Expect, LineVerb, LinkProtocol, Target};
 use super::link_queue::Value;
@@ -113,7 +114,7 @@ impl Proxy {
     #[inline]
     pub(super) fn get(&mut self, conn: ConnId, slot: u32, with_cas: bool, key: &[u8]) {
         self.counters.cmd_get += 1;
-        let place = self.settings.placement.place(key);
+        let place = self.place(key);
         let asker = Asker::Slot(conn, slot);
         if !self.settings.join_gets {
             return self.get_alone(place, with_cas, key, asker);
@@ -136,8 +137,12 @@ impl Proxy {
 
     fn store(&mut self, conn: ConnId, store: &Store<'_>, frame: &[u8], backing: Option<&Bytes>) {
         self.counters.cmd_set += 1;
+        if store.verb == StoreVerb::Cas && !self.may_compare(store.key, store.cas) {
+            return self.answer_now(conn, if store.noreply { b"" } else { b"EXISTS\r\n" });
+        }
         let slot = self.reserve_slot(conn);
-        let backend = self.settings.placement.owner(store.key);
+        self.note_write(store.key);
+        let backend = self.place(store.key).server;
         let target = Target::Slot(conn, slot);
         let expect = Expect::Line { verb: LineVerb::Store(store.verb), quiet: store.noreply };
         let backing = backing.filter(|_| store.value.len() >= self.settings.limits.moved_min);
@@ -160,7 +165,8 @@ impl Proxy {
         compose: impl FnOnce(&mut Vec<u8>),
     ) {
         let slot = self.reserve_slot(conn);
-        let backend = self.settings.placement.owner(key);
+        self.note_write(key);
+        let backend = self.place(key).server;
         let (target, expect) = (Target::Slot(conn, slot), Expect::Line { verb, quiet });
         self.queue_or_fail(backend, LinkProtocol::Text, target, expect, &[], |out, _| {
             compose(out);
@@ -178,26 +184,19 @@ impl Proxy {
             MetaVerb::Set => self.counters.cmd_set += 1,
             _ => {}
         }
-        let slot = self.reserve_slot(conn);
         let mut room = [0; 256];
         let key = meta.placement_key(&mut room);
-        let backend = self.settings.placement.owner(key);
-        // memcached gives a key back as it was first stored, which may be raw: a line end in it ends no line.
-        let raw_key = if meta.base64 && key.contains(&b'\n') { key } else { &[] };
-        let read = meta.verb == MetaVerb::Get
-            && !meta.returns_cas
-            && !meta.compares_cas
-            && self.settings.read_errors != ReadErrors::Error;
-        let mut ring = std::mem::take(&mut self.ring);
-        ring.extend_from_slice(raw_key);
-        if read {
-            compose::meta_echo(&mut ring, meta);
+        if self.fenced && !self.may_compare_meta(meta, key) {
+            return self.answer_now(conn, &meta_exists(meta));
         }
-        let fenced = meta.quiet && is_told_by_backend(meta);
-        let expect = match fenced {
-            true => Expect::Fenced { verb: meta.verb },
-            false => Expect::Meta { verb: meta.verb, quiet: meta.quiet, read, raw_key: raw_key.len() as u8 },
-        };
+        let slot = self.reserve_slot(conn);
+        if meta.verb != MetaVerb::Get || meta.modifies {
+            self.note_write(key);
+        }
+        let backend = self.place(key).server;
+        let mut ring = std::mem::take(&mut self.ring);
+        let expect = self.expect_meta(meta, key, &mut ring);
+        let fenced = matches!(expect, Expect::Fenced { .. });
         let moved_min = self.settings.limits.moved_min;
         let backing = backing.filter(|_| meta.verb == MetaVerb::Set && meta.value.len() >= moved_min);
         self.queue_or_fail(backend, LinkProtocol::Text, Target::Slot(conn, slot), expect, &ring, |out, _| {
@@ -214,6 +213,31 @@ impl Proxy {
         });
         ring.clear();
         self.ring = ring;
+    }
+
+    /// What the reply must look like; what is needed of the request then goes to the key ring.
+    fn expect_meta(&self, meta: &Meta<'_>, key: &[u8], ring: &mut Vec<u8>) -> Expect {
+        let (verb, quiet, compares) = (meta.verb, meta.quiet, meta.compares_cas);
+        if meta.quiet && is_told_by_backend(meta) {
+            if compares {
+                compose::meta_echo(ring, meta);
+            }
+            return Expect::Fenced { verb, compares };
+        }
+        // memcached gives a key back as it was first stored, which may be raw: a line end in it ends no line.
+        let raw_key = if meta.base64 && key.contains(&b'\n') { key } else { &[] };
+        let read = verb == MetaVerb::Get
+            && !meta.returns_cas
+            && !compares
+            && self.settings.read_errors != ReadErrors::Error;
+        ring.extend_from_slice(raw_key);
+        if read || compares {
+            compose::meta_echo(ring, meta);
+        }
+        let token_key = if self.fenced && meta.returns_cas { key } else { &[] };
+        ring.extend_from_slice(token_key);
+        let (raw_key, token_key) = (raw_key.len() as u8, token_key.len() as u8);
+        Expect::Meta { verb, quiet, read, compares, token_key, raw_key }
     }
 
     /// A value was refused, and memcached would have removed what stood under its key: so its owner is told
@@ -235,7 +259,10 @@ impl Proxy {
             modifies: false,
             canonical: false,
         };
-        let backend = self.settings.placement.owner(meta.placement_key(&mut [0; 256]));
+        let mut room = [0; 256];
+        let key = meta.placement_key(&mut room);
+        self.note_write(key);
+        let backend = self.place(key).server;
         let (target, expect) = (Target::Slot(conn, slot), Expect::Unlinked { quiet: answer.is_empty() });
         self.queue_or_fail(backend, LinkProtocol::Text, target, expect, &[], |out, _| {
             if unlink.base64 {

@@ -60,7 +60,10 @@ pub(super) fn count(desk: &Desk, tally: &mut Tally) {
 }
 
 /// Counters of what a simulation must have seen.
-const OUTCOMES: [&str; 13] = [
+const OUTCOMES: [&str; 16] = [
+    "cas_fenced",
+    "cas_fences",
+    "backend_restarts",
     "timeouts",
     "late_replies",
     "desyncs",

@@ -80,6 +80,12 @@ impl Io for SimIo<'_> {
                 self.network.schedule.after(delay, Event::Mail(worker, Mail::Message(message)));
             }
             Action::Tell { message, .. } => self.network.desks[self.worker].told.push(*message),
+            Action::Notify(notice) => {
+                let delay = self.network.weather.delay(&mut self.network.random, &mut self.network.tally);
+                let at = self.network.desks[self.worker].last_notice.max(self.network.now() + delay);
+                self.network.desks[self.worker].last_notice = at;
+                self.network.schedule.at(at, Event::Notice(self.worker, notice));
+            }
             Action::Stop => {}
         }
     }

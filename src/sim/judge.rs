@@ -248,6 +248,8 @@ fn judge_write(
     refuse(id, history)?;
     let why = match (kind, answer) {
         (WriteKind::Add, Answer::NotStored | Answer::Exists) => find(op, 0, key, history, seen, there),
+        // After a restart tokens are fenced, and what is fenced exists, whatever is there.
+        (WriteKind::Cas, Answer::Exists) if history.lives[history.owners[key]] > 0 => Ok(0),
         (WriteKind::Cas, Answer::Exists) => find(op, 0, key, history, seen, there),
         (
             WriteKind::Replace | WriteKind::Append | WriteKind::Prepend,

@@ -80,5 +80,5 @@ impl Lies {
 }
 
 fn is_greeting(request: &[u8]) -> bool {
-    request == b"version\r\n" || request.get(1) == Some(&binary::opcode::VERSION)
+    request == b"stats\r\n" || request.get(1) == Some(&binary::opcode::STAT)
 }

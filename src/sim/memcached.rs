@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::embedded::session::{Session, Then};
 use crate::embedded::store::{Clock, Store};
+use crate::protocol::base64;
 use crate::protocol::binary;
 use crate::protocol::text::{self, ParserLimits};
 
@@ -201,6 +202,9 @@ impl Server {
                     network.violate(what);
                 }
             }
+            for name in told_tokens(&request) {
+                history.hand_out(&name);
+            }
             if self.lies.tell(&request, &mut answer, network) {
                 history.liars[self.backend] = true;
             }
@@ -223,6 +227,28 @@ fn flush(side: &mut Side, conn: usize, network: &mut Network) -> bool {
         side.unsent.drain(..taken);
     }
     side.unsent.is_empty()
+}
+
+/// The keys whose tokens the answer to a request bears: those of gets, gats and mg with `c`, and of everything
+/// binary.
+fn told_tokens(request: &[u8]) -> Vec<Vec<u8>> {
+    if request[0] == binary::REQUEST_MAGIC {
+        let (key, extras) = (usize::from(request[3]), usize::from(request[4]));
+        return vec![request[binary::HEADER_BYTES + extras..][..key].to_vec()];
+    }
+    let line = request.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    let words: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
+    match words[..] {
+        [b"gets", ref keys @ ..] | [b"gats", _, ref keys @ ..] => {
+            keys.iter().map(|key| key.to_vec()).collect()
+        }
+        [b"mg", key, ref flags @ ..] if flags.contains(&&b"c"[..]) => {
+            let mut room = [0; 256];
+            let decoded = if flags.contains(&&b"b"[..]) { base64::decode(key, &mut room) } else { Some(key) };
+            vec![decoded.unwrap_or_default().to_vec()]
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// Bytes of the first whole request.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::buffer::Outbox;
 use crate::io::{ConnId, Failure};
+use crate::ownership::change::Notice;
 use crate::proxy::message::Message;
 use crate::time::Time;
 
@@ -33,6 +34,10 @@ pub(super) enum Event {
     ConnectDone(usize, Result<(), Failure>),
     /// The engine lets go of a closed connection.
     LetGo(usize),
+    /// The control plane is told something by a worker.
+    Notice(usize, Box<Notice>),
+    /// Something is due in the control plane.
+    Decide,
     /// A worker gets mail.
     Mail(usize, Mail),
     /// The far end of a connection does what it does.
@@ -92,6 +97,9 @@ pub(super) struct Desk {
     pub(super) told: Vec<Message>,
     /// Bytes that went through: from clients, to clients, from backends, to backends.
     pub(super) bytes: [u64; 4],
+    /// When the last order of the control plane, and the last notice to it, come to their ends.
+    pub(super) last_order: Time,
+    pub(super) last_notice: Time,
     /// Links that it was told to connect, clients that it was given.
     pub(super) links: u64,
     pub(super) clients: u64,

@@ -4,8 +4,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use crate::limits::Limits;
+use crate::ownership::fence::Tokens;
 use crate::placement::{Placement, Server as Owner};
-use crate::proxy::settings::{BackendSettings, Process, ReadErrors, Settings};
+use crate::proxy::settings::{BackendSettings, Process, ReadErrors, Rejoin, Settings};
 use crate::time::Time;
 
 use super::clients::{Ending, Habits, Menu, Reading};
@@ -99,11 +100,11 @@ pub(super) struct Plan {
 }
 
 /// Tables of a million slots take milliseconds to make; one for each number of backends is enough.
-static PLACEMENTS: LazyLock<Vec<Placement>> = LazyLock::new(|| {
+static PLACEMENTS: LazyLock<Vec<Arc<Placement>>> = LazyLock::new(|| {
     (1..=BACKENDS_MAX)
         .map(|count| {
             let owner = |backend| Owner { name: backend_name(backend), weight: 1 };
-            Placement::rendezvous(&(0..count).map(owner).collect::<Vec<_>>())
+            Arc::new(Placement::rendezvous(&(0..count).map(owner).collect::<Vec<_>>()))
         })
         .collect()
 });
@@ -274,6 +275,10 @@ fn settings(backends: usize, limits: Limits, random: &mut Random) -> Settings {
         connect_timeout: millis(random, 10, 300),
         failure_limit: 1 + random.below(4) as u32,
         retry_interval: millis(random, 20, 500),
+        auto_eject: false,
+        rejoin: Rejoin::Flush,
+        cas_fence: millis(random, 5_000, 20_000),
+        tokens: Arc::new(Tokens::new(random.pick(&[8, 64, 4096]))),
         read_errors: random.pick(&[
             ReadErrors::Error,
             ReadErrors::Error,

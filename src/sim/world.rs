@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use crate::io::Handler;
+use crate::ownership::Coordinator;
 use crate::proxy::Proxy;
 use crate::proxy::message::Message;
 use crate::proxy::settings::ReadErrors;
@@ -81,6 +82,7 @@ pub(super) struct World {
     workers: Vec<Worker>,
     servers: Vec<Server>,
     clients: Vec<Client>,
+    coordinator: Coordinator,
     phase: Phase,
     /// Accepts wait until then.
     accepts_from: Time,
@@ -106,7 +108,7 @@ impl World {
             (server.lies, server.late, server.late_max) = (*lies, plan.late, plan.late_max);
         }
         let worker = |number: usize| Worker {
-            proxy: Proxy::new(settings.clone(), number, seed.wrapping_mul(31) + number as u64),
+            proxy: Proxy::new(settings.clone(), number),
             stopped: false,
             turns: 0,
             last_turn: Time::default(),
@@ -122,6 +124,7 @@ impl World {
             ),
             workers: (0..settings.workers).map(worker).collect(),
             clients: clients.map(|(number, habits)| Client::new(number, habits)).collect(),
+            coordinator: Coordinator::new(settings.clone(), seed),
             history,
             rules,
             servers,
@@ -184,6 +187,12 @@ impl World {
             Event::LetGo(conn) => self.let_go(conn),
             Event::Mail(worker, mail) => self.bring(worker, mail),
             Event::Far(conn) => self.far(conn),
+            Event::Notice(worker, notice) => {
+                self.network.note(&[63, worker as u64], || format!("worker {worker} says {notice:?}"));
+                self.coordinator.handle_notice(self.network.now(), worker, *notice);
+                self.decide();
+            }
+            Event::Decide => self.decide(),
             Event::Client(number) => {
                 let World { clients, network, history, plan, rules, .. } = self;
                 if clients[number].conn.is_none() {
@@ -220,6 +229,24 @@ impl World {
         }
         self.network.desks[worker].mail.push_back(mail);
         self.network.wake(worker, now);
+    }
+
+    /// The control plane's turn: its orders reach the workers at different times, but each in their order.
+    fn decide(&mut self) {
+        let now = self.network.now();
+        self.coordinator.handle_timeout(now);
+        while let Some((worker, order)) = self.coordinator.poll_order() {
+            self.network.note(&[64, worker as u64], || format!("worker {worker} is told {order:?}"));
+            let delay = self.network.weather.delay(&mut self.network.random, &mut self.network.tally);
+            let at = self.network.desks[worker].last_order.max(now + delay);
+            self.network.desks[worker].last_order = at;
+            let message = Mail::Message(Box::new(Message::Order(order)));
+            self.network.schedule.at(at, Event::Mail(worker, message));
+        }
+        if let Some(at) = self.coordinator.poll_timeout() {
+            let at = at.max(now + Duration::from_micros(1));
+            self.network.schedule.at(at, Event::Decide);
+        }
     }
 
     /// The far end of a connection goes on.
@@ -427,7 +454,7 @@ impl World {
     fn count_outcomes(&mut self) {
         let tally = &mut self.network.tally;
         tally.count(self.plan.profile.name());
-        tally.add("outcome: cas excused by a restart", self.history.excused);
+        tally.add("outcome: cas with a token handed out again", self.history.excused);
         for desk in &self.network.desks {
             super::balance::count(desk, tally);
         }

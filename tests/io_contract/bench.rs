@@ -178,7 +178,7 @@ pub(crate) struct Bench<E: Engine> {
 
 impl<E: Engine> Bench<E> {
     pub(crate) fn new() -> Self {
-        let (control, mut handles) = Control::new(1, vec![None; 5]);
+        let (control, mut handles) = Control::new(1, vec![None; 5], crossbeam_channel::unbounded().0);
         Bench::with(control, handles.remove(0))
     }
 

@@ -82,7 +82,7 @@ fn in_a_thread<E: Engine>(
 }
 
 pub(crate) fn mail_ends_a_poll_without_timeout<E: Engine>() {
-    let (control, mut handles) = Control::new(1, vec![None; 5]);
+    let (control, mut handles) = Control::new(1, vec![None; 5], crossbeam_channel::unbounded().0);
     let (told, thread) = in_a_thread::<E>(control.clone(), handles.remove(0));
     assert_eq!(told.recv_timeout(PATIENCE), Ok("ready"));
     // Most likely it sleeps by now; if not, the mail must not be lost either.
@@ -94,7 +94,7 @@ pub(crate) fn mail_ends_a_poll_without_timeout<E: Engine>() {
 
 pub(crate) fn mail_sent_before_the_first_poll_arrives<E: Engine>() {
     for before_it_is_made in [true, false] {
-        let (control, mut handles) = Control::new(1, vec![None; 5]);
+        let (control, mut handles) = Control::new(1, vec![None; 5], crossbeam_channel::unbounded().0);
         if before_it_is_made {
             control.send(0, Mail::Message(drain()));
         }
@@ -109,7 +109,7 @@ pub(crate) fn mail_sent_before_the_first_poll_arrives<E: Engine>() {
 }
 
 pub(crate) fn a_message_reaches_the_other_worker<E: Engine>() {
-    let (control, mut handles) = Control::new(2, vec![None; 5]);
+    let (control, mut handles) = Control::new(2, vec![None; 5], crossbeam_channel::unbounded().0);
     let (told, thread) = in_a_thread::<E>(control.clone(), handles.remove(1));
     let mut bench = Bench::<E>::with(control, handles.remove(0));
     assert_eq!(told.recv_timeout(PATIENCE), Ok("ready"));
@@ -134,7 +134,7 @@ pub(crate) fn a_resolved_name_has_its_addresses<E: Engine>() {
     let (ask, asked) = crossbeam_channel::unbounded();
     let mut resolvers = vec![None; 5];
     resolvers[BY_NAME] = Some(ask);
-    let (control, mut handles) = Control::new(1, resolvers);
+    let (control, mut handles) = Control::new(1, resolvers, crossbeam_channel::unbounded().0);
     let mut bench = Bench::<E>::with(control.clone(), handles.remove(0));
     bench.io.submit(Action::Resolve { backend: BY_NAME });
     assert_eq!(asked.recv_timeout(PATIENCE), Ok(0), "it says which worker asks");

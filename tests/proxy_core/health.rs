@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mcproxy::io::Failure;
 
-use super::rig::{Rig, settings};
+use super::rig::{Rig, settings, text_greeting};
 use super::words::{error, found, three_keys};
 
 const DOWN: &str = "is down";
@@ -64,7 +64,7 @@ fn a_down_backend_is_probed_ever_less_often_and_at_least_every_five_seconds() {
     for expected in [1_000, 2_000, 4_000, 5_000, 5_000, 5_000] {
         let connects = rig.connects.len();
         while rig.connects.len() == connects {
-            let timeout = rig.proxy.poll_timeout().expect("a probe is due");
+            let timeout = rig.poll_timeout().expect("a probe is due");
             rig.advance(timeout);
             let waited = rig.now.since(last);
             assert!(waited <= Duration::from_millis(expected), "no probe after {waited:?} of {expected} ms");
@@ -155,7 +155,7 @@ fn many_timeouts_of_one_moment_do_not_delay_the_first_probe() {
     // The link owes ten replies and is retired a second later; the probe needs a fresh one.
     rig.wait(1000);
     while rig.connects.len() == 3 {
-        let timeout = rig.proxy.poll_timeout().expect("a probe is due");
+        let timeout = rig.poll_timeout().expect("a probe is due");
         rig.advance(timeout);
         let waited = rig.now.since(down);
         assert!(waited <= Duration::from_millis(3000), "not probed {waited:?} after it went down");
@@ -163,7 +163,7 @@ fn many_timeouts_of_one_moment_do_not_delay_the_first_probe() {
 }
 
 #[test]
-fn a_late_reply_takes_a_down_backend_back() {
+fn a_late_reply_does_not_take_a_down_backend_back_and_a_probe_does() {
     let settings = settings(|settings| settings.failure_limit = 1);
     let mut rig = Rig::with(settings);
     let (a, client) = (rig.key(0, 0), rig.client());
@@ -172,7 +172,9 @@ fn a_late_reply_takes_a_down_backend_back() {
     rig.receive(client, format!("get {a}\r\n"));
     assert_eq!(rig.got(client), format!("{}{}", error(0, "timed out"), error(0, DOWN)));
     rig.answer(0, "END\r\n");
-    rig.saw(0);
+    rig.receive(client, format!("get {a}\r\n"));
+    assert_eq!(rig.got(client), error(0, DOWN), "an old link proves nothing");
+    rig.wait(1000);
     rig.receive(client, format!("get {a}\r\n"));
     assert_eq!(rig.saw(0), format!("get {a}\r\n"));
 }
@@ -187,9 +189,9 @@ fn a_worker_greets_all_backends_at_its_start_and_names_those_that_are_not_there(
     rig.fail(rig.link(0), Failure::Refused);
     rig.receive(client, "version\r\n");
     assert_eq!(rig.got(client), "VERSION 1.6.0\r\n", "the oldest that is supported, for none has said");
-    rig.answer(1, "VERSION 1.6.21\r\n");
+    rig.answer(1, text_greeting("1.6.21", 1));
     rig.connect(rig.link(2));
-    rig.answer(2, "VERSION 1.6.9\r\n");
+    rig.answer(2, text_greeting("1.6.9", 1));
     rig.receive(client, "version\r\n");
     assert_eq!(rig.got(client), "VERSION 1.6.9\r\n", "the lowest");
     rig.saw(1);

@@ -339,12 +339,12 @@ fn an_answer_before_its_request_was_written_is_out_of_step() {
 }
 
 #[test]
-fn a_greeting_that_is_no_version_is_out_of_step() {
+fn a_greeting_that_is_no_stats_is_out_of_step() {
     let mut rig = Rig::cold(settings(|_| {}), 1);
     rig.connecting = true;
     let (a, client) = (rig.key(0, 0), rig.client());
     rig.receive(client, format!("get {a}\r\n"));
-    rig.answer(0, "END\r\n");
+    rig.answer(0, "VERSION 1.6.18\r\n");
     assert_eq!(rig.got(client), error(0, OUT_OF_STEP));
     assert_eq!(rig.links(0), []);
 }

@@ -13,10 +13,13 @@ use std::time::Duration;
 use mcproxy::buffer::Outbox;
 use mcproxy::io::{Action, ConnId, Failure, Handler};
 use mcproxy::limits::Limits;
+use mcproxy::ownership::Coordinator;
+use mcproxy::ownership::change::{Notice, Order};
+use mcproxy::ownership::fence::Tokens;
 use mcproxy::placement::{Placement, Server};
 use mcproxy::proxy::Proxy;
 use mcproxy::proxy::message::Message;
-use mcproxy::proxy::settings::{BackendSettings, Process, ReadErrors, Settings};
+use mcproxy::proxy::settings::{BackendSettings, Process, ReadErrors, Rejoin, Settings};
 use mcproxy::time::Time;
 
 /// The backends of every test, by their names.
@@ -33,13 +36,17 @@ pub(super) fn settings(change: impl FnOnce(&mut Settings)) -> Arc<Settings> {
     let servers = NAMES.map(|name| Server { name: name.to_string(), weight: 1 });
     let mut settings = Settings {
         backends: NAMES.map(|name| BackendSettings { name: name.to_string(), by_name: false }).into(),
-        placement: Placement::rendezvous(&servers),
+        placement: Arc::new(Placement::rendezvous(&servers)),
         workers: 1,
         max_conns: 100,
         timeout: Duration::from_secs(1),
         connect_timeout: Duration::from_millis(500),
         failure_limit: 3,
         retry_interval: Duration::from_secs(1),
+        auto_eject: false,
+        rejoin: Rejoin::Flush,
+        cas_fence: Duration::from_secs(600),
+        tokens: Arc::new(Tokens::new(1 << 10)),
         read_errors: ReadErrors::Error,
         join_gets: false,
         flush_all_enabled: true,
@@ -78,11 +85,17 @@ enum Due {
     Connected(ConnId),
     Received(ConnId, Vec<u8>),
     Closed(ConnId),
+    Ordered(Order),
 }
 
 /// A core with its clock and its connections.
 pub(super) struct Rig {
     pub(super) proxy: Proxy,
+    /// The control plane, that hears what the worker notices as soon as it does. Other workers are silent.
+    pub(super) coordinator: Coordinator,
+    worker: usize,
+    /// By backend: the process number that it gives.
+    pub(super) pids: [u64; 3],
     pub(super) settings: Arc<Settings>,
     pub(super) now: Time,
     pub(super) ends: BTreeMap<u64, End>,
@@ -126,7 +139,10 @@ impl Rig {
     /// A worker before its first tick, whose links wait for the test.
     pub(super) fn cold(settings: Arc<Settings>, worker: usize) -> Self {
         Rig {
-            proxy: Proxy::new(settings.clone(), worker, 1),
+            proxy: Proxy::new(settings.clone(), worker),
+            coordinator: Coordinator::new(settings.clone(), 1),
+            worker,
+            pids: [1; 3],
             settings,
             now: Time::default(),
             ends: BTreeMap::new(),
@@ -313,7 +329,7 @@ impl Rig {
     /// Time passes; everything due meanwhile is carried out when it is due, to the microsecond.
     pub(super) fn advance(&mut self, duration: Duration) {
         let target = self.now + duration;
-        while let Some(timeout) = self.proxy.poll_timeout() {
+        while let Some(timeout) = self.poll_timeout() {
             if self.now + timeout > target {
                 break;
             }
@@ -322,6 +338,12 @@ impl Rig {
         }
         self.now = target;
         self.settle();
+    }
+
+    /// After which the worker or the control plane has something to do.
+    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+        let control = self.coordinator.poll_timeout().map(|at| at.since(self.now));
+        self.proxy.poll_timeout().into_iter().chain(control).min()
     }
 
     /// As [`Self::advance`], in milliseconds.
@@ -336,8 +358,15 @@ impl Rig {
             while let Some(action) = self.proxy.poll_action() {
                 self.carry_out(action);
             }
+            self.coordinator.handle_timeout(self.now);
+            while let Some((worker, order)) = self.coordinator.poll_order() {
+                // One worker alone may have any number.
+                if worker == self.worker || self.settings.workers == 1 {
+                    self.due.push_back(Due::Ordered(order));
+                }
+            }
             if self.due.is_empty() && !self.proxy.has_actions() {
-                let spins = self.proxy.poll_timeout() == Some(Duration::ZERO);
+                let spins = self.poll_timeout() == Some(Duration::ZERO);
                 assert!(!spins, "the core wants to be called at once, and then does nothing");
                 return;
             }
@@ -388,6 +417,10 @@ impl Rig {
                     self.proxy.handle_connected(conn);
                 }
             }
+            Due::Ordered(order) => {
+                self.note(format!("ordered {order:?}"));
+                self.proxy.handle_message(Message::Order(order));
+            }
             Due::Closed(conn) => {
                 if let Some(end) = self.ends.remove(&conn.to_bits()) {
                     self.gone.push((conn, end.bytes));
@@ -426,8 +459,14 @@ impl Rig {
                 self.due.push_back(Due::Closed(conn));
             }
             Action::Tell { worker, message } => self.told.push((worker, *message)),
+            Action::Notify(notice) => self.notice(*notice),
             Action::Stop => assert!(!std::mem::replace(&mut self.stopped, true), "stopped twice"),
         }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        let worker = if self.settings.workers == 1 { 0 } else { self.worker };
+        self.coordinator.handle_notice(self.now, worker, notice);
     }
 
     fn start_connect(&mut self, conn: ConnId, backend: usize, address: usize) {
@@ -443,22 +482,24 @@ impl Rig {
 
     fn send(&mut self, conn: ConnId, buffer: Outbox) {
         self.empty_sends += usize::from(buffer.is_empty());
-        let greeting = self.greeting;
+        let (greeting, pids) = (self.greeting, self.pids);
         let end = self.open_end(conn);
         assert!(end.connected, "{conn:?} is written to before it stands");
         assert!(!end.shut, "{conn:?} is written to after its sending side was shut down");
         assert!(end.in_flight.is_none(), "{conn:?} has a send in flight already");
-        if end.held || end.failed {
+        let mut bytes = contents(&buffer);
+        let backend = end.to.filter(|_| greeting && !end.greeted && !end.failed);
+        let greeted = backend.and_then(|(backend, _)| take_greeting(&mut bytes, pids[backend]));
+        if greeted.is_none() && (end.held || end.failed) {
             end.in_flight = Some((buffer, 0));
             return;
         }
-        end.bytes.extend_from_slice(&contents(&buffer));
+        end.greeted |= greeted.is_some();
+        end.bytes.extend_from_slice(&bytes);
         let written = buffer.len();
-        let asked = greeting && end.to.is_some() && !std::mem::replace(&mut end.greeted, true);
-        let version = asked.then(|| take_greeting(&mut end.bytes)).flatten();
         self.due.push_back(Due::Sent(conn, buffer, written));
-        if let Some(version) = version {
-            self.due.push_back(Due::Received(conn, version));
+        if let Some(answer) = greeted {
+            self.due.push_back(Due::Received(conn, answer));
         }
     }
 
@@ -501,15 +542,33 @@ pub(super) fn show(bytes: &[u8]) -> String {
 }
 
 /// Takes the greeting off the front of what a link was written; gives the answer to it.
-pub(super) fn take_greeting(bytes: &mut Vec<u8>) -> Option<Vec<u8>> {
-    if bytes.starts_with(b"version\r\n") {
-        bytes.drain(..b"version\r\n".len());
-        return Some(format!("VERSION {VERSION}\r\n").into_bytes());
+pub(super) fn take_greeting(bytes: &mut Vec<u8>, pid: u64) -> Option<Vec<u8>> {
+    if bytes.starts_with(b"stats\r\n") {
+        bytes.drain(..b"stats\r\n".len());
+        return Some(text_greeting(VERSION, pid).into_bytes());
     }
-    let head: [u8; 24] = bytes.first_chunk().copied().filter(|head| head[..2] == [0x80, 0x0b])?;
+    let head: [u8; 24] = bytes.first_chunk().copied().filter(|head| head[..2] == [0x80, 0x10])?;
     bytes.drain(..head.len());
-    let mut reply = head;
-    reply[0] = 0x81;
-    reply[11] = VERSION.len() as u8;
-    Some([&reply[..], VERSION.as_bytes()].concat())
+    let packet = |name: &str, value: &str| {
+        let mut reply = head;
+        reply[0] = 0x81;
+        reply[3] = name.len() as u8;
+        reply[11] = (name.len() + value.len()) as u8;
+        [&reply[..], name.as_bytes(), value.as_bytes()].concat()
+    };
+    let stats = greeting(VERSION, pid);
+    let packets = stats.iter().map(|(name, value)| packet(name, value)).chain([packet("", "")]);
+    Some(packets.collect::<Vec<_>>().concat())
+}
+
+/// What a backend says of itself.
+pub(super) fn greeting(version: &str, pid: u64) -> [(&'static str, String); 4] {
+    let (uptime, time) = ("100".to_string(), "1100".to_string());
+    [("pid", pid.to_string()), ("uptime", uptime), ("time", time), ("version", version.to_string())]
+}
+
+/// What a backend says of itself, in text.
+pub(super) fn text_greeting(version: &str, pid: u64) -> String {
+    let lines = greeting(version, pid).map(|(name, value)| format!("STAT {name} {value}\r\n"));
+    format!("{}END\r\n", lines.concat())
 }

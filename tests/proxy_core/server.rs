@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::binary::{Packet, opcode, status};
-use super::rig::show;
+use super::rig::{greeting, show, text_greeting};
 
 /// One backend: its items, and the writes that it has carried out.
 #[derive(Default)]
@@ -76,7 +76,7 @@ impl Server {
         let words: Vec<&str> = line.split(' ').collect();
         let (mut used, mut answer) = (lf + 1, String::new());
         match words[..] {
-            ["version"] => answer = "VERSION 1.6.18\r\n".to_string(),
+            ["stats"] => answer = text_greeting("1.6.18", 1),
             ["get", ref keys @ ..] | ["gat", _, ref keys @ ..] => {
                 for key in keys {
                     if let Some(value) = self.item(key) {
@@ -121,7 +121,12 @@ impl Server {
         let reply = Packet::reply(request.opcode_of()).opaque(request.opaque_of());
         let missing = reply.clone().status(status::KEY_NOT_FOUND).value("Not found");
         let reply = match request.opcode_of() {
-            opcode::VERSION => reply.value("1.6.18"),
+            opcode::STAT => {
+                for (name, value) in greeting("1.6.18", 1) {
+                    out.extend(reply.clone().key(name).value(&value).bytes());
+                }
+                reply
+            }
             opcode::SET => {
                 self.store(&key, request.value_of());
                 reply.cas(1)

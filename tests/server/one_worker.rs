@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use crossbeam_channel::unbounded;
 use mcproxy::control::{Control, Mail};
+use mcproxy::control_loop;
 use mcproxy::io::mio::{BackendAddress, MioIo, Socket};
 use mcproxy::limits::Limits;
+use mcproxy::ownership::Coordinator;
+use mcproxy::ownership::fence::Tokens;
 use mcproxy::placement::{Placement, Server as Placed};
 use mcproxy::proxy::Proxy;
 use mcproxy::proxy::message::Message;
-use mcproxy::proxy::settings::{BackendSettings, Process, ReadErrors, Settings};
+use mcproxy::proxy::settings::{BackendSettings, Process, ReadErrors, Rejoin, Settings};
 use mcproxy::worker;
 
 use super::rig::Talk;
@@ -40,10 +43,14 @@ impl OneWorker {
 
     fn start(workers: usize, connect_timeout: Duration, addresses: &[SocketAddr]) -> Self {
         let (ask, asked) = unbounded();
+        let (notify, notices) = unbounded();
         let addresses = Arc::new(Mutex::new(addresses.to_vec()));
-        let (control, mut handles) = Control::new(workers, vec![Some(ask)]);
+        let (control, mut handles) = Control::new(workers, vec![Some(ask)], notify);
+        let settings = Arc::new(settings(workers, connect_timeout));
+        let (coordinator, door) = (Coordinator::new(Arc::clone(&settings), 1), Arc::clone(&control));
+        std::thread::spawn(move || control_loop::run(coordinator, &notices, &door));
         let io = MioIo::new(handles.remove(0), vec![BackendAddress::Tcp(Vec::new())]).expect("a selector");
-        let proxy = Proxy::new(Arc::new(settings(workers, connect_timeout)), 0, 1);
+        let proxy = Proxy::new(settings, 0);
         let running = std::thread::spawn(move || worker::run(proxy, io).expect("the worker runs"));
         let (known, door) = (Arc::clone(&addresses), Arc::clone(&control));
         std::thread::spawn(move || {
@@ -85,13 +92,17 @@ impl Drop for OneWorker {
 fn settings(workers: usize, connect_timeout: Duration) -> Settings {
     Settings {
         backends: vec![BackendSettings { name: "name:1".to_owned(), by_name: true }],
-        placement: Placement::rendezvous(&[Placed { name: "name:1".to_owned(), weight: 1 }]),
+        placement: Arc::new(Placement::rendezvous(&[Placed { name: "name:1".to_owned(), weight: 1 }])),
         workers,
         max_conns: 10,
         timeout: PATIENCE * 2,
         connect_timeout,
         failure_limit: 1000,
         retry_interval: Duration::from_secs(1),
+        auto_eject: false,
+        rejoin: Rejoin::Flush,
+        cas_fence: Duration::from_secs(600),
+        tokens: Arc::new(Tokens::new(1 << 10)),
         read_errors: ReadErrors::Error,
         join_gets: true,
         flush_all_enabled: true,

@@ -366,7 +366,7 @@ fn hasty() -> Rig {
 }
 
 #[test]
-fn a_backend_that_never_says_its_version_times_out() {
+fn a_backend_that_never_says_who_it_is_times_out() {
     let mute = Manner { version: None, ..Manner::default() };
     let rig = Rig::with(vec![mute], HASTY);
     let client = rig.client();

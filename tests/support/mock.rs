@@ -1,6 +1,6 @@
 //! A backend whose answers the test writes: a loopback listener that shows what the proxy sends.
 //!
-//! The proxy begins each link with a question for the version. The mock checks that it does, answers it by
+//! The proxy begins each link with the question who is there, `stats`. The mock checks that it does, answers it by
 //! itself, and shows only what comes behind it.
 
 use std::io::Write;
@@ -19,10 +19,10 @@ use super::report::{escape, same};
 const LOOK_AGAIN: Duration = Duration::from_micros(100);
 
 /// The first line on a text link.
-const VERSION_LINE: &[u8] = b"version\r\n";
+const STATS_LINE: &[u8] = b"stats\r\n";
 
 /// The opcode of the first request on a binary link.
-const VERSION_OPCODE: u8 = 0x0b;
+const STAT_OPCODE: u8 = 0x10;
 
 /// How a mock behaves without being told step by step.
 #[derive(Clone)]
@@ -244,7 +244,12 @@ impl Link {
     }
 }
 
-/// The reading side of a link: takes the question for the version out of what comes.
+/// What a mock says of itself.
+fn stats(version: &str) -> [(&str, &str); 4] {
+    [("pid", "1"), ("uptime", "100"), ("time", "1100"), ("version", version)]
+}
+
+/// The reading side of a link: takes the first question out of what comes.
 struct Reader {
     link: Arc<Link>,
     manner: Manner,
@@ -265,10 +270,10 @@ impl Reader {
         }
     }
 
-    /// Reads the question for the version; true once it is there. A wrong one is the link's fault.
+    /// Reads the question who is there; true once it is there. A wrong one is the link's fault.
     fn greet(&mut self) -> bool {
         let binary = self.unread.first() == Some(&0x80);
-        let length = if binary { HEADER } else { VERSION_LINE.len() };
+        let length = if binary { HEADER } else { STATS_LINE.len() };
         if self.unread.len() < length {
             return false;
         }
@@ -283,16 +288,19 @@ impl Reader {
     }
 
     fn greet_text(&self, question: &[u8]) -> Result<Vec<u8>, String> {
-        same("a text link begins", VERSION_LINE, question)?;
-        let line = |version| format!("VERSION {version}\r\n").into_bytes();
-        Ok(self.manner.version.map(line).unwrap_or_default())
+        same("a text link begins", STATS_LINE, question)?;
+        let Some(version) = self.manner.version else { return Ok(Vec::new()) };
+        let lines = stats(version).map(|(name, value)| format!("STAT {name} {value}\r\n"));
+        Ok(format!("{}END\r\n", lines.concat()).into_bytes())
     }
 
     fn greet_binary(&self, question: &[u8]) -> Result<Vec<u8>, String> {
         let opaque = Frame::read(question).map(|(frame, _)| frame.opaque).unwrap_or_default();
-        same("a binary link begins", &Frame::request(VERSION_OPCODE, opaque).bytes(), question)?;
-        let frame = |version: &str| Frame::reply(VERSION_OPCODE, 0, opaque).value(version.as_bytes()).bytes();
-        Ok(self.manner.version.map(frame).unwrap_or_default())
+        same("a binary link begins", &Frame::request(STAT_OPCODE, opaque).bytes(), question)?;
+        let Some(version) = self.manner.version else { return Ok(Vec::new()) };
+        let reply = || Frame::reply(STAT_OPCODE, 0, opaque);
+        let stat = |(name, value): (&str, &str)| reply().key(name.as_bytes()).value(value.as_bytes()).bytes();
+        Ok([stats(version).map(stat).concat(), reply().bytes()].concat())
     }
 
     fn serve(&mut self, server: &dyn Fn(&[u8]) -> Served) {

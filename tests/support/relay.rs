@@ -24,13 +24,18 @@ impl Relay {
         Relay::opening_with(server, harm, |_| Ok(()))
     }
 
-    /// The same, but begins each connection to the server with the question for its version, as the proxy
-    /// does with a link: the least that a mock takes for one.
+    /// The same, but begins each connection to the server with the question who is there, as the proxy does
+    /// with a link: the least that a mock takes for one.
     pub(crate) fn greeting(server: SocketAddr, harm: Harm) -> Self {
         Relay::opening_with(server, harm, |upstream| {
-            upstream.write_all(b"version\r\n")?;
-            let mut answer = [0; b"VERSION 1.6.18\r\n".len()];
-            upstream.read_exact(&mut answer)
+            upstream.write_all(b"stats\r\n")?;
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"END\r\n") {
+                let mut byte = [0];
+                upstream.read_exact(&mut byte)?;
+                answer.extend(byte);
+            }
+            Ok(())
         })
     }
 

@@ -1,0 +1,112 @@
+//! A returning backend is made to forget what it has missed, before it serves: the keys that others have
+//! written in its place, or everything if those are too many. The first worker does it for all.
+
+use crate::io::ConnId;
+use crate::ownership::change::{Notice, Written};
+use crate::protocol::compose;
+
+use super::Proxy;
+use super::link::{Expect, LineVerb, LinkProtocol, LinkState, Target};
+use super::link_queue::Value;
+
+/// What is being forgotten.
+#[derive(Debug)]
+pub(super) struct Cleaning {
+    /// Of the change.
+    number: u64,
+    /// Answers to come.
+    waiting: usize,
+}
+
+impl Proxy {
+    /// Begins it.
+    pub(super) fn clean(&mut self, number: u64, written: &Written) {
+        let Some(moving) = self.moving.as_ref().filter(|moving| moving.change.next.number == number) else {
+            return;
+        };
+        let backend = moving.change.backend;
+        self.cleaning = Some(Cleaning { number, waiting: 0 });
+        let standing = |link: &super::Link| link.state == LinkState::Standing;
+        let conn =
+            self.backends[backend].text.filter(|&conn| self.link(conn).is_some_and(|link| standing(link)));
+        let Some(conn) = conn else { return self.finish_cleaning(Some("no link to it stands".to_string())) };
+        if written.more {
+            self.counters.rejoin_flushes += 1;
+            let expect = Expect::Line { verb: LineVerb::FlushAll, quiet: false };
+            return self.clean_one(conn, backend, expect, |out| compose::flush_all(out, None));
+        }
+        for key in &written.keys {
+            self.counters.rejoin_deletes += 1;
+            self.forget(key, conn, backend);
+        }
+    }
+
+    /// A key is forgotten by the backend that returns, and by the one that owned it meanwhile: should that
+    /// own it again, what it has will be old.
+    fn forget(&mut self, key: &[u8], conn: ConnId, backend: usize) {
+        let expect = Expect::Line { verb: LineVerb::Delete, quiet: false };
+        self.clean_one(conn, backend, expect, |out| compose::delete(out, key));
+        let meanwhile = self.placement.owner(key);
+        if let Some(cleaning) = &mut self.cleaning {
+            cleaning.waiting += 1;
+        }
+        let (target, protocol) = (self.cleaning_target(), LinkProtocol::Text);
+        self.queue_or_fail(meanwhile, protocol, target, expect, &[], |out, _| {
+            compose::delete(out, key);
+            Value::None
+        });
+    }
+
+    fn clean_one(
+        &mut self,
+        conn: ConnId,
+        backend: usize,
+        expect: Expect,
+        compose: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let Some(cleaning) = &mut self.cleaning else { return };
+        cleaning.waiting += 1;
+        let target = self.cleaning_target();
+        if let Err(why) = self.queue_own(conn, backend, target, expect, compose) {
+            self.finish_cleaning(Some(why.words().to_string()));
+        }
+    }
+
+    /// What is answered after it was given up is known by its number.
+    fn cleaning_target(&self) -> Target {
+        Target::Cleaning(self.cleaning.as_ref().map_or(0, |cleaning| cleaning.number as u32))
+    }
+
+    fn is_cleaning(&self, number: u32) -> bool {
+        self.cleaning.as_ref().is_some_and(|cleaning| cleaning.number as u32 == number)
+    }
+
+    /// Something is forgotten, or the answer says that it is not.
+    pub(super) fn cleaned_one(&mut self, number: u32, line: &[u8]) {
+        if !self.is_cleaning(number) {
+            return;
+        }
+        if !matches!(line, b"OK\r\n" | b"DELETED\r\n" | b"NOT_FOUND\r\n") {
+            let words = line.trim_ascii_end().escape_ascii().to_string();
+            return self.finish_cleaning(Some(words));
+        }
+        let Some(cleaning) = &mut self.cleaning else { return };
+        cleaning.waiting -= 1;
+        if cleaning.waiting == 0 {
+            self.finish_cleaning(None);
+        }
+    }
+
+    /// A backend has not answered.
+    pub(super) fn cleaning_failed(&mut self, number: u32, words: &str) {
+        if self.is_cleaning(number) {
+            self.finish_cleaning(Some(words.to_string()));
+        }
+    }
+
+    fn finish_cleaning(&mut self, refused: Option<String>) {
+        if let Some(cleaning) = self.cleaning.take() {
+            self.notify(Notice::Cleaned { number: cleaning.number, refused });
+        }
+    }
+}
