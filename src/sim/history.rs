@@ -217,8 +217,8 @@ impl History {
         }
         match write.token_of {
             Some((state, _)) if state == present => Ok(()),
-            // What a fence cannot know: the token was read in an earlier life, and the same one has been handed
-            // out in this one too.
+            // What a fence cannot know: the token was read in an earlier life, and the same one has been
+            // handed out in this one too.
             Some((_, in_life)) if in_life != life && before.handed_out => {
                 self.excused += 1;
                 Ok(())

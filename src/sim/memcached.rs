@@ -229,8 +229,8 @@ fn flush(side: &mut Side, conn: usize, network: &mut Network) -> bool {
     side.unsent.is_empty()
 }
 
-/// The keys whose tokens the answer to a request bears: those of gets, gats and mg with `c`, and of everything
-/// binary.
+/// The keys whose tokens the answer to a request bears: those of gets, gats and mg with `c`, and of
+/// everything binary.
 fn told_tokens(request: &[u8]) -> Vec<Vec<u8>> {
     if request[0] == binary::REQUEST_MAGIC {
         let (key, extras) = (usize::from(request[3]), usize::from(request[4]));
