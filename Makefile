@@ -1,6 +1,6 @@
 # What people and CI call. Everything else is cargo's.
 .DEFAULT_GOAL := help
-.PHONY: help build test lint bench bench-once bench-instructions bench-baseline install-test-tools \
+.PHONY: help build test lint sim canaries bench bench-once bench-instructions bench-baseline install-test-tools \
 	install-bench-tools perf perf-instructions flamegraph fuzz fuzz-once miri
 
 # Where cargo puts what it builds; what only measures goes there too.
@@ -19,6 +19,12 @@ build: ## the program, target/release/mcproxy
 
 test: install-test-tools ## installs what the tests need, runs them all, ends with their counts
 	@tests/run
+
+sim: ## SEEDS=1000000 worlds of the simulator, optimised, from FIRST=0 on; stops at the first that fails
+	SEEDS=$(or $(SEEDS),1000000) FIRST=$(or $(FIRST),0) cargo test --release --test sim -- --nocapture many_seeds
+
+canaries: ## builds with a mistake in them, each of which the simulator must find
+	cargo test --test canaries -- --nocapture
 
 lint: ## formatting and clippy, warnings are errors
 	cargo fmt --all --check

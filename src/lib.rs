@@ -22,6 +22,7 @@
 //! | [`limits`] | every bound, in one place |
 //! | [`memory`] | one budget of bytes for all workers |
 //! | [`stats`] | counters and how `stats` prints them |
+//! | [`sim`] | the same core in a simulated world: seeded faults, virtual time, checks |
 //! | [`embedded`] | in-process memory backends for trials, benchmarks and tests |
 //! | [`time`] | instants and durations as the core knows them |
 
@@ -41,6 +42,7 @@ pub mod protocol;
 pub mod proxy;
 pub mod resolver;
 pub mod server;
+pub mod sim;
 pub mod stats;
 pub mod time;
 pub mod worker;

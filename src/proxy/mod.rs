@@ -28,6 +28,7 @@
 //! | `shortage.rs` | who gives way when memory is short |
 //! | `deadlines.rs` | what is overdue |
 //! | `drain.rs` | the way to a clean end |
+//! | `invariants.rs` | what is always true, for the simulator |
 
 mod backend;
 mod binary_requests;
@@ -40,6 +41,7 @@ mod fanout;
 mod fencing;
 mod greeting;
 mod health;
+mod invariants;
 mod joined;
 mod link;
 mod link_life;

@@ -187,6 +187,13 @@ impl Slots {
         *self.early_slot(number, room).0 = Slot::Streaming(fanout);
     }
 
+    /// The place is reserved and has no answer.
+    pub(super) fn awaits(&self, number: u32) -> bool {
+        let index = number.wrapping_sub(self.first);
+        let slot = self.early.as_ref().and_then(|early| early.ring.get(index as usize));
+        index < self.count && slot.is_none_or(|slot| matches!(slot, Slot::Waiting))
+    }
+
     /// Reads that are answered piece by piece.
     fn streams(&self) -> Vec<FanoutId> {
         let stream = |slot: &Slot| match slot {
