@@ -151,7 +151,8 @@ impl Client {
     #[inline]
     fn has_enough(&self, limits: &Limits) -> bool {
         let waiting = self.slots.len();
-        self.owed > limits.client_unread_max || (waiting > 3 && waiting >= self.requests_max(limits))
+        let several = waiting > 3 || waiting >= limits.client_requests_max;
+        self.owed > limits.client_unread_max || (several && waiting >= self.requests_max(limits))
     }
 
     /// So little that it may go on asking.

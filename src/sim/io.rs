@@ -70,9 +70,12 @@ impl Io for SimIo<'_> {
                     self.network.violate(format!("{id:?} is shut down twice"));
                 }
                 self.note(conn, 20, || "shuts its sending side down".to_string());
-                if self.network.conns[conn].near.sending.is_none() {
-                    self.network.finish(conn, false);
+                // A send in flight ends where it is.
+                if let Some((buffer, written)) = self.network.conns[conn].near.sending.take() {
+                    let completion = Completion::Sent(id, buffer, written);
+                    self.network.desks[self.worker].completions.push(completion);
                 }
+                self.network.finish(conn, false);
             }
             Action::Close(id) => self.close(id),
             Action::Tell { worker, message } if worker < self.network.desks.len() => {
@@ -226,9 +229,6 @@ impl SimIo<'_> {
         if std::mem::take(&mut near.writable) && self.write(conn) {
             let near = &mut self.network.conns[conn].near;
             let Some((buffer, written)) = near.sending.take() else { return };
-            if near.shut {
-                self.network.finish(conn, false);
-            }
             self.give_back(id, buffer, written, handler);
         }
     }

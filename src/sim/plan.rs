@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use crate::limits::Limits;
+use crate::memory::Budget;
 use crate::ownership::fence::Tokens;
 use crate::placement::{Placement, Server as Owner};
 use crate::proxy::settings::{BackendSettings, Process, ReadErrors, Rejoin, Settings};
@@ -279,6 +280,7 @@ fn settings(backends: usize, limits: Limits, random: &mut Random) -> Settings {
         rejoin: Rejoin::Flush,
         cas_fence: millis(random, 5_000, 20_000),
         tokens: Arc::new(Tokens::new(random.pick(&[8, 64, 4096]))),
+        memory: Arc::new(Budget::new(1 << 30)),
         read_errors: random.pick(&[
             ReadErrors::Error,
             ReadErrors::Error,
@@ -300,6 +302,7 @@ fn limits(profile: Profile, random: &mut Random) -> Limits {
     }
     Limits {
         client_requests_max: random.pick(&[1, 2, 5, 4096]),
+        client_requests_first: random.pick(&[1, 16, 4096]),
         client_unread_max: random.pick(&[1, 500, 5_000, 4 << 20]),
         link_requests_max: random.pick(&[3, 10, 50, 1 << 17]),
         link_bytes_max: random.pick(&[500, 5_000, 32 << 20]),
