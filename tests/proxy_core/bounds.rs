@@ -253,3 +253,16 @@ fn a_client_with_large_answers_asks_for_few_at_once() {
     rig.receive(other, get.repeat(20));
     assert_eq!(rig.saw(0), get.repeat(8));
 }
+
+/// Thousands of pipelined gets of large values would keep a backend busy for nobody.
+#[test]
+fn of_what_a_paused_client_had_sent_only_writes_are_carried_out_when_it_is_reset() {
+    let mut rig = Rig::with(limited(|limits| limits.client_requests_max = 1));
+    let (key, client) = (rig.key(0, 0), rig.client());
+    let reads = format!("get {key}\r\ngets {key} {key}\r\nmg {key} v\r\n");
+    let writes = format!("set {key} 0 0 1\r\nx\r\nmg {key} t T30\r\ngat 9 {key}\r\ndelete {key}\r\n");
+    rig.receive(client, format!("touch {key} 1\r\n{reads}{writes}{reads}incr {key} 1\r\nget {key}"));
+    assert_eq!(rig.saw(0), format!("touch {key} 1\r\n"));
+    rig.fail(client, Failure::Reset);
+    assert_eq!(rig.saw(0), format!("{writes}incr {key} 1\r\n"));
+}
