@@ -6,6 +6,7 @@
 // Each test binary compiles this module for itself and uses a part of it.
 #![allow(dead_code)]
 
+pub(crate) mod base64;
 pub(crate) mod binary;
 pub(crate) mod client;
 pub(crate) mod inbox;
