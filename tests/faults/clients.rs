@@ -18,6 +18,10 @@ const STORM: Duration = Duration::from_secs(3);
 const GROWTH_MAX: usize = 16 << 20;
 
 const PATIENT: [&str; 2] = ["--threads", "2"];
+const WORKERS: u64 = 2;
+
+/// Of links: one for text and meta, one for binary.
+const KINDS: u64 = 2;
 
 /// What a process holds.
 #[derive(Debug)]
@@ -43,8 +47,9 @@ impl Holdings {
 fn nothing_stays(fleet: &Fleet, misbehave: impl FnOnce()) {
     let mut clients = fleet.clients();
     let keys = [0, 1].map(|owner| key_of(owner, 2, "served"));
-    // Once, for what is made when it is first needed.
     serve(&mut clients, &keys, 0);
+    open_links(fleet, 2);
+    fleet.until_alone(4);
     let before = Holdings::of(&fleet.proxy);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -83,6 +88,30 @@ fn serve(clients: &mut [Talk; 4], keys: &[String; 2], round: usize) {
         let size = value.len();
         let answer = format!("STORED\r\nVALUE {key} 0 {size}\r\n{value}\r\nEND\r\n");
         client.exchange(format!("set {key} 0 0 {size}\r\n{value}\r\nget {key}\r\n"), answer);
+    }
+}
+
+/// Makes each worker open its links of both kinds to each backend, which it then keeps.
+#[track_caller]
+fn open_links(fleet: &Fleet, members: usize) {
+    for member in 0..members {
+        let key = key_of(member, members, "opened");
+        let mut direct = fleet.direct(member);
+        let mut clients = Vec::new();
+        eventually("both workers have both links", || {
+            // Clients are dealt out in turn; these stay, so that two in a row meet both workers.
+            for _ in 0..WORKERS {
+                clients.push(fleet.proxy.client());
+                clients.last_mut().expect("just come").exchange(format!("get {key}\r\n"), "END\r\n");
+            }
+            for _ in 0..WORKERS {
+                clients.push(fleet.proxy.client());
+                let get = Frame::request(GET, 1).key(key.as_bytes());
+                clients.last_mut().expect("just come").ask_frame(&get);
+            }
+            // The connection that asks is one of them.
+            (stat(&stats(&mut direct), "curr_connections") == WORKERS * KINDS + 1).then_some(())
+        });
     }
 }
 
@@ -181,6 +210,8 @@ fn answers_to_clients_that_have_vanished_reach_nobody_else() {
     for key in &keys {
         filler.exchange(format!("set {key} 0 0 {}\r\n{key}\r\n", key.len()), "STORED\r\n");
     }
+    open_links(&fleet, 1);
+    fleet.until_alone(1);
     let before = Holdings::of(&fleet.proxy);
     for _ in 0..3 {
         let frozen = fleet.freeze(0);

@@ -107,6 +107,18 @@ impl Fleet {
         });
     }
 
+    /// Waits until so many clients are left.
+    #[track_caller]
+    pub(crate) fn until_alone(&self, clients: u64) {
+        let mut observer = self.proxy.client();
+        eventually("all others have left", || {
+            (stat(&stats(&mut observer), "curr_connections") == clients + 1).then_some(())
+        });
+        // Its own descriptor is closed when the proxy has seen its end.
+        observer.half_close();
+        observer.expect_closed();
+    }
+
     /// Asks with `key` until its backend is ejected: it must be frozen or gone.
     #[track_caller]
     pub(crate) fn until_ejected(&self, member: usize, key: &str) {

@@ -88,6 +88,11 @@ fn a_pause_with_500_requests_in_flight_is_one_failure() {
         })
         .collect();
     askers.iter().for_each(|asker| asker.fill(&mut filler));
+    // Each worker opens its links of both kinds.
+    for _ in 0..2 {
+        askers.iter_mut().for_each(Asker::ask);
+        askers.iter_mut().for_each(|asker| asker.expect(None));
+    }
     let others = keys_of(1, 2, "other", 2);
     for pause in 1..=2 {
         let frozen = fleet.freeze(0);

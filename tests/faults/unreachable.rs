@@ -91,8 +91,18 @@ fn a_listener_that_accepts_and_never_answers() {
 fn a_black_hole() {
     let hole = BlackHole::open();
     let address = hole.address;
-    let arguments =
-        ["--threads", "2", "--connect-timeout", "300ms", "--failure-limit", "2", "--retry-interval", "200ms"];
+    let arguments = [
+        "--threads",
+        "2",
+        "--connect-timeout",
+        "300ms",
+        "--timeout",
+        "1s",
+        "--failure-limit",
+        "2",
+        "--retry-interval",
+        "200ms",
+    ];
     let pair = Pair::with(address, &arguments);
     pair.check_errors("SERVER_ERROR backend s1 connect timed out");
     drop(hole);
