@@ -40,10 +40,11 @@ fn check(client: &mut Talk, keys: &[String], value: Option<&str>) {
     }
 }
 
-/// A key that cannot stand in a line of text, so that it can be forgotten only with everything else.
+/// A key that cannot stand in a line of text, so that it can be forgotten only with everything else. Written into
+/// such a line all the same, it would be a command.
 #[track_caller]
 fn store_an_odd_key_of_s0(client: &mut Talk) {
-    let key = keys_of(0, 3, "odd key ", 1).remove(0);
+    let key = keys_of(0, 3, "odd\r\nset injected 0 0 1\r\nx\r\n", 1).remove(0);
     let set = Frame::request(SET, 1).extras(&[0; 8]).key(key.as_bytes()).value(b"x");
     assert_eq!(client.ask_frame(&set).status, 0);
 }
@@ -180,7 +181,7 @@ fn one_that_comes_back_as_another_process_is_taken_back() {
 #[test]
 fn it_is_flushed_at_most_once_in_each_cas_fence() {
     let keys = keys_of(0, 3, "key", 5);
-    let (fleet, frozen) = without_s0(&[], &ejecting(&["--cas-fence", "8s"]), &keys);
+    let (fleet, frozen) = without_s0(&[], &ejecting(&["--cas-fence", "5s"]), &keys);
     store_an_odd_key_of_s0(&mut fleet.proxy.client());
     let before_the_first = Instant::now();
     frozen.thaw();
@@ -195,9 +196,12 @@ fn it_is_flushed_at_most_once_in_each_cas_fence() {
     fleet.until_state(0, "up");
     let after_the_second = before_the_first.elapsed();
     assert_eq!(fleet.counter("rejoin_flushes"), 2);
-    assert!(after_the_second >= Duration::from_secs(8), "flushed again within {after_the_second:?}");
+    assert!(after_the_second >= Duration::from_secs(5), "flushed again within {after_the_second:?}");
     fleet.proxy.log_line(&["backend s0 does not return yet", "flushed a short while ago"]);
     check(&mut fleet.proxy.client(), &keys, None);
+    for member in 0..3 {
+        fleet.direct(member).exchange("get injected\r\n", "END\r\n");
+    }
 }
 
 /// Each time it is ejected it stays out twice as long. What is measured begins before the ejection and ends
@@ -275,26 +279,32 @@ fn it_returns_only_when_every_retired_link_has_ended() {
 /// must not survive the cleaning. It happens in half of the tries, so there are several.
 #[test]
 fn a_write_that_lay_in_a_frozen_servers_socket_does_not_come_back() {
-    for _ in 0..4 {
-        let servers = [(); 3].map(|()| Server::memcached());
-        let proxy = Proxy::start(&list_of(&servers), &ejecting(&[]));
-        let keys = keys_of(0, 3, "key", 8);
-        let mut clients = [(); 8].map(|()| proxy.client());
-        store(&mut clients[0], &keys, "oldest");
-        let frozen = Frozen::freeze(servers[0].id());
-        for (client, key) in clients.iter_mut().zip(&keys) {
-            client.send(format!("set {key} 0 0 4\r\nlate\r\n"));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(a_late_write);
         }
-        for client in &mut clients {
-            let error = client.line();
-            assert!(error.starts_with("SERVER_ERROR backend s0 "), "{error:?}");
-        }
-        for key in &keys {
-            set_until_stored(&mut clients[1], key, "new");
-        }
-        frozen.thaw();
-        eventually("s0 returns", || (stats(&mut clients[0])["backend:s0:state"] == "up").then_some(()));
-        check(&mut clients[2], &keys, None);
-        check(&mut Talk::tcp(servers[0].address), &keys, None);
+    });
+}
+
+fn a_late_write() {
+    let servers = [(); 3].map(|()| Server::memcached());
+    let proxy = Proxy::start(&list_of(&servers), &ejecting(&[]));
+    let keys = keys_of(0, 3, "key", 8);
+    let mut clients = [(); 8].map(|()| proxy.client());
+    store(&mut clients[0], &keys, "oldest");
+    let frozen = Frozen::freeze(servers[0].id());
+    for (client, key) in clients.iter_mut().zip(&keys) {
+        client.send(format!("set {key} 0 0 4\r\nlate\r\n"));
     }
+    for client in &mut clients {
+        let error = client.line();
+        assert!(error.starts_with("SERVER_ERROR backend s0 "), "{error:?}");
+    }
+    for key in &keys {
+        set_until_stored(&mut clients[1], key, "new");
+    }
+    frozen.thaw();
+    eventually("s0 returns", || (stats(&mut clients[0])["backend:s0:state"] == "up").then_some(()));
+    check(&mut clients[2], &keys, None);
+    check(&mut Talk::tcp(servers[0].address), &keys, None);
 }
