@@ -9,6 +9,7 @@
 pub(crate) mod base64;
 pub(crate) mod binary;
 pub(crate) mod client;
+pub(crate) mod counting;
 pub(crate) mod inbox;
 pub(crate) mod mock;
 pub(crate) mod process;
