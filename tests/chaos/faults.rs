@@ -5,13 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::direct;
 use super::rig::{Frozen, Latecomer, Talk};
 use super::support::process::{Server, named_backends};
 use super::support::random::Random;
+use super::{Held, direct};
 
 /// Of what a memcached forgets when it is restarted, the most that is handed out again before it is used.
 const TOKENS_MAX: u64 = 200_000;
+
+/// The counters that it owns, by number.
+const OF_S1: [usize; 2] = [1, 4];
 
 pub(crate) struct Servers {
     addresses: [SocketAddr; 3],
@@ -71,36 +74,25 @@ impl Stopped {
 }
 
 impl Killed {
-    /// It comes back at once or after a while; and at times with a counter whose token is the very one that clients
-    /// have just read from the process before.
-    pub(crate) fn harm(&mut self, random: &mut Random, keys: &[String], epochs: &AtomicU64) {
-        let key = *random.pick(&[&keys[1], &keys[4]]);
-        let token = token_of(&mut direct(self.address), key);
+    /// It comes back at once or after a while; with a counter whose token is the very one that some client has read
+    /// from a process before, and is about to swap by.
+    pub(crate) fn harm(&mut self, random: &mut Random, keys: &[String], epochs: &AtomicU64, held: &Held) {
         (self.first, self.again) = (None, None);
-        if random.percent(50) {
+        if random.percent(30) {
             pause(random, 1, 500);
         }
         self.again = Some(Latecomer::start(self.address));
         self.times += 1;
-        let mut direct = direct(self.address);
-        if let Some(token) = token.filter(|&token| token < TOKENS_MAX) {
+        if let Some((key, token)) = held.latest_of(&OF_S1).filter(|&(_, token)| token < TOKENS_MAX) {
+            let mut direct = direct(self.address);
             wind_up(&mut direct, token);
-            let epoch = epochs.fetch_add(1, Ordering::Relaxed);
+            let value = format!("{}.0", epochs.fetch_add(1, Ordering::Relaxed));
             // A client that asks meanwhile may be first.
-            let value = format!("{epoch}.0");
-            direct.send(format!("add {key} 0 0 {}\r\n{value}\r\nmn\r\n", value.len()));
+            direct.send(format!("add {} 0 0 {}\r\n{value}\r\nmn\r\n", keys[key], value.len()));
             direct.until(b"MN\r\n");
         }
         pause(random, 50, 700);
     }
-}
-
-/// The token that clients may have read.
-fn token_of(direct: &mut Talk, key: &str) -> Option<u64> {
-    direct.send(format!("mg {key} c\r\nmn\r\n"));
-    let answer = direct.until(b"MN\r\n");
-    let line = String::from_utf8(answer).expect("ASCII");
-    line.strip_prefix("HD c")?.split("\r\n").next()?.parse().ok()
 }
 
 /// Makes a fresh memcached's next token this one, unless somebody has taken some already.
