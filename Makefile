@@ -1,7 +1,7 @@
 # What people and CI call. Everything else is cargo's.
 .DEFAULT_GOAL := help
-.PHONY: help build test lint bench bench-once bench-instructions bench-baseline install-test-tools \
-	install-bench-tools perf perf-instructions flamegraph
+.PHONY: help build test lint sim canaries bench bench-once bench-instructions bench-baseline install-test-tools \
+	install-bench-tools perf perf-instructions flamegraph fuzz fuzz-once miri
 
 # Where cargo puts what it builds; what only measures goes there too.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -20,9 +20,17 @@ build: ## the program, target/release/mcproxy
 test: install-test-tools ## installs what the tests need, runs them all, ends with their counts
 	@tests/run
 
+sim: ## SEEDS=1000000 worlds of the simulator, optimised, from FIRST=0 on; stops at the first that fails
+	SEEDS=$(or $(SEEDS),1000000) FIRST=$(or $(FIRST),0) cargo test --release --test sim -- --nocapture many_seeds
+
+canaries: ## builds with a mistake in them, each of which the simulator must find
+	cargo test --test canaries -- --nocapture
+
 lint: ## formatting and clippy, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --all-targets -- -D warnings
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	cargo clippy --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)/fuzz --all-targets -- -D warnings
 
 bench: ## the time of each part and of the whole core, by criterion: some minutes on a quiet machine
 	RUSTFLAGS="$$RUSTFLAGS -Cpanic=abort" cargo bench --bench time
@@ -35,6 +43,17 @@ bench-instructions: install-bench-tools ## the instructions of each operation, a
 
 bench-baseline: install-bench-tools ## makes the present figures the baselines
 	@benches/gate --rewrite
+
+fuzz: ## all fuzz targets, SECONDS=60 each, two at a time; fuzz/README.md says what they compare
+	@fuzz/run $(or $(SECONDS),60)
+
+fuzz-once: ## each fuzz target over its corpus and 20 seconds more, and that wrong oracles are noticed
+	cargo test --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)/fuzz
+	@fuzz/run --once
+
+miri: ## the tests of the scanner and of its twin under Miri; some minutes
+	rustup component add --toolchain nightly miri rust-src
+	cargo +nightly miri test --target-dir $(TARGET)/miri --lib protocol::scan
 
 install-bench-tools: ## valgrind and iai-callgrind's runner, where they are missing
 	@benches/install

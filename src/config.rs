@@ -49,6 +49,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Largest value of a request, bytes.
     pub value_max: usize,
+    /// Bytes that all workers together may buffer.
+    pub memory_limit: usize,
     /// What a read is answered whose backend fails.
     pub read_errors: ReadErrors,
     /// Whether gets of several clients that meet leave as one request.
@@ -200,6 +202,11 @@ struct Arguments {
     #[arg(long, value_name = "SIZE", default_value = "1m", allow_hyphen_values = true)]
     max_value: String,
 
+    /// What may be buffered in all, in requests and in unread answers: as --max-value, and at least twice that
+    /// [default: 192m, or twice --max-value if that is more]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    memory_limit: Option<String>,
+
     /// What a read is answered whose backend fails: `error`; `miss` (get, gat and mg without `c` miss, what
     /// carries a token stays an error); or `miss-all` (gets and gats miss too)
     #[arg(long, value_name = "HOW", default_value = "error", allow_hyphen_values = true)]
@@ -218,12 +225,14 @@ struct Arguments {
     log_level: String,
 }
 
+const DEFAULT_MEMORY_LIMIT: usize = 192 << 20;
 const DEFAULT_THREADS_MAX: usize = 4;
 const THREADS: RangeInclusive<u64> = 1..=64;
 const MAX_CONNS: RangeInclusive<u64> = 1..=1_000_000;
 const FAILURE_LIMIT: RangeInclusive<u64> = 1..=1_000_000;
 /// What memcached takes for -I, bytes.
 const MAX_VALUE: RangeInclusive<u64> = 1 << 10..=1 << 30;
+const MEMORY_LIMIT: RangeInclusive<u64> = 16 << 20..=1 << 40;
 const TIME_MIN: Duration = Duration::from_millis(1);
 const TIME_MAX: Duration = Duration::from_secs(3600);
 /// The interval backs off to this, so that a longer one would never be kept.
@@ -256,7 +265,8 @@ fn resolve(raw: &Arguments) -> Result<Config, String> {
         rejoin: rejoin(&raw.rejoin)?,
         cas_fence: flag_time("--cas-fence", &raw.cas_fence, &CAS_FENCE)?,
         drain_timeout: flag_time("--drain-timeout", &raw.drain_timeout, &all)?,
-        value_max: value_max(&raw.max_value)?,
+        value_max: flag_size("--max-value", &raw.max_value, &MAX_VALUE)?,
+        memory_limit: memory_limit(raw)?,
         read_errors: read_errors(&raw.read_errors)?,
         join_gets: join_gets(&raw.join_gets)?,
         flush_all_enabled: !raw.disable_flush_all,
@@ -312,21 +322,44 @@ fn flag_time(flag: &str, text: &str, range: &RangeInclusive<Duration>) -> Result
     Ok(time)
 }
 
-fn value_max(text: &str) -> Result<usize, String> {
+/// A number of bytes, or of the unit that follows it.
+fn flag_size(flag: &str, text: &str, range: &RangeInclusive<u64>) -> Result<usize, String> {
     let (digits, shift) = match text.bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
         Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
         Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
         _ => (text, 0),
     };
-    // The range of the digits keeps the shift from overflowing.
-    number(digits, &(0..=*MAX_VALUE.end()))
-        .map(|n| n << shift)
-        .filter(|n| MAX_VALUE.contains(n))
+    number(digits, &(0..=*range.end()))
+        .and_then(|n| n.checked_mul(1 << shift))
+        .filter(|n| range.contains(n))
         .map(|n| n as usize)
         .ok_or_else(|| {
-            complaint("--max-value", text, "must be 1k to 1g, in bytes or with k, m or g, such as 512k")
+            let (least, most) = (size(*range.start()), size(*range.end()));
+            let what = format!("must be {least} to {most}, in bytes or with k, m or g, such as 512k");
+            complaint(flag, text, what)
         })
+}
+
+/// A number of bytes as the command line takes it.
+fn size(bytes: u64) -> String {
+    match bytes.trailing_zeros() {
+        30.. => format!("{}g", bytes >> 30),
+        20.. => format!("{}m", bytes >> 20),
+        10.. => format!("{}k", bytes >> 10),
+        _ => bytes.to_string(),
+    }
+}
+
+fn memory_limit(raw: &Arguments) -> Result<usize, String> {
+    let least = 2 * flag_size("--max-value", &raw.max_value, &MAX_VALUE)?;
+    let Some(text) = &raw.memory_limit else { return Ok(least.max(DEFAULT_MEMORY_LIMIT)) };
+    let limit = flag_size("--memory-limit", text, &MEMORY_LIMIT)?;
+    if limit < least {
+        let what = format_args!("must be at least twice --max-value {}", shown(&raw.max_value));
+        return Err(complaint("--memory-limit", text, what));
+    }
+    Ok(limit)
 }
 
 fn join_gets(text: &str) -> Result<bool, String> {

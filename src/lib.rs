@@ -20,7 +20,9 @@
 //! | [`ownership`] | who owns a key now: health, ejection, return, the CAS fence; no thread, no clock |
 //! | [`buffer`] | outbox and recycled buffers |
 //! | [`limits`] | every bound, in one place |
+//! | [`memory`] | one budget of bytes for all workers |
 //! | [`stats`] | counters and how `stats` prints them |
+//! | [`sim`] | the same core in a simulated world: seeded faults, virtual time, checks |
 //! | [`embedded`] | in-process memory backends for trials, benchmarks and tests |
 //! | [`time`] | instants and durations as the core knows them |
 
@@ -33,12 +35,14 @@ pub mod embedded;
 pub mod io;
 pub mod limits;
 pub mod listen;
+pub mod memory;
 pub mod ownership;
 pub mod placement;
 pub mod protocol;
 pub mod proxy;
 pub mod resolver;
 pub mod server;
+pub mod sim;
 pub mod stats;
 pub mod time;
 pub mod worker;

@@ -24,6 +24,10 @@ pub const WINDOW_GROWTH_MAX: usize = 64;
 /// Most keys that gets of several clients are joined to in one request.
 pub const JOINED_KEYS_MAX: usize = 128;
 
+/// Bytes by which a buffer grows at least, when it is known how long the frame in it will be: what a client
+/// only announces takes no memory.
+pub const GROWTH_BYTES: usize = 1 << 20;
+
 /// Fences that stand apart from each other; more become one over all keys.
 pub const CAS_FENCES_MAX: usize = 16;
 
@@ -49,8 +53,11 @@ pub struct Limits {
     pub get_line_max: usize,
     /// Keys in one get.
     pub keys_max: usize,
-    /// Requests of one client that await their answers; more are not read from it.
+    /// Requests of one client that await their answers; more are not read from it. It has fewer when its
+    /// answers are large.
     pub client_requests_max: usize,
+    /// The same for a new client, of whose answers nothing is known: one more for each that was answered.
+    pub client_requests_first: usize,
     /// Bytes of unread answers of one client after which it is not read from.
     pub client_unread_max: usize,
     /// Requests written to or waiting for one link.
@@ -81,9 +88,10 @@ impl Default for Limits {
             get_line_max: 32 << 20,
             keys_max: 1_000_000,
             client_requests_max: 4096,
+            client_requests_first: 16,
             client_unread_max: 4 << 20,
             link_requests_max: 1 << 17,
-            link_bytes_max: 32 << 20,
+            link_bytes_max: 8 << 20,
             held_answer_max: 1 << 20,
             window_keys_max: 128,
             joined_bytes_max: 64 << 10,

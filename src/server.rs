@@ -14,6 +14,7 @@ use crate::control::Control;
 use crate::embedded::EmbeddedBackend;
 use crate::io::mio::{BackendAddress, MioIo};
 use crate::limits::{CAS_TOKENS, Limits};
+use crate::memory::Budget;
 use crate::ownership::Coordinator;
 use crate::ownership::fence::Tokens;
 use crate::placement::{Placement, Server};
@@ -144,12 +145,20 @@ fn settings(config: &Config, max_conns: usize) -> Settings {
         rejoin: config.rejoin,
         cas_fence: config.cas_fence,
         tokens: Arc::new(Tokens::new(CAS_TOKENS)),
+        memory: Arc::new(Budget::new(config.memory_limit)),
         read_errors: config.read_errors,
         join_gets: config.join_gets,
         flush_all_enabled: config.flush_all_enabled,
-        limits: Limits { value_max: config.value_max, ..Limits::default() },
+        limits: limits(config),
         process: Process { id: std::process::id(), started: unix_time() },
     }
+}
+
+fn limits(config: &Config) -> Limits {
+    let limits = Limits::default();
+    // Two of the largest values may wait for a link, whatever else does.
+    let link_bytes_max = limits.link_bytes_max.max(config.value_max * 2);
+    Limits { value_max: config.value_max, link_bytes_max, ..limits }
 }
 
 fn start_embedded(config: &Config) -> Result<Vec<(usize, EmbeddedBackend)>, String> {

@@ -115,6 +115,8 @@ counters! {
     rejoin_deletes,
     /// Requests answered here, with memcached's words for what is wrong with them.
     refused_requests,
+    /// Clients that were closed because memory was short and they stood still.
+    evicted_clients,
     /// Times a client was not read from because it had too much outstanding.
     paused_reads,
     /// Ticks of the loop.

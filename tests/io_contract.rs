@@ -52,7 +52,8 @@ macro_rules! all_clauses {
                 one_send_after_the_other_keeps_the_order
                 a_send_to_a_connection_that_is_gone_comes_back_unwritten
                 after_their_eof_we_can_still_send
-                after_our_shutdown_we_can_still_receive;
+                after_our_shutdown_we_can_still_receive
+                a_shutdown_ends_a_send_in_flight_and_nothing_else;
             receiving:
                 many_bytes_come_whole_and_in_order
                 many_small_pieces_come_whole_and_in_order

@@ -11,6 +11,7 @@ use mcproxy::embedded::session::{Session, Then};
 use mcproxy::embedded::store::{Clock, Store};
 use mcproxy::io::{Action, ConnId, Handler};
 use mcproxy::limits::Limits;
+use mcproxy::memory::Budget;
 use mcproxy::ownership::Coordinator;
 use mcproxy::ownership::change::Order;
 use mcproxy::ownership::fence::Tokens;
@@ -121,6 +122,7 @@ pub(crate) fn settings() -> Arc<Settings> {
             rejoin: Rejoin::Flush,
             cas_fence: Duration::from_secs(600),
             tokens: Arc::new(Tokens::new(1 << 10)),
+            memory: Arc::new(Budget::new(1 << 30)),
             read_errors: ReadErrors::Error,
             join_gets: true,
             flush_all_enabled: true,

@@ -50,6 +50,7 @@ fn defaults_are_those_of_the_manual() {
         auto_eject: false,
         rejoin: Rejoin::Flush,
         cas_fence: Duration::from_secs(600),
+        memory_limit: 192 << 20,
         drain_timeout: Duration::from_secs(5),
         value_max: 1 << 20,
         read_errors: ReadErrors::Error,

@@ -10,7 +10,7 @@ pub(super) const VERSION: &[u8] = b"1.6.18";
 pub(super) fn general(store: &Store, clock: Clock) -> Vec<(&'static str, String)> {
     let counters = &store.counters;
     let mut lines = vec![
-        ("pid", std::process::id().to_string()),
+        ("pid", store.process.to_string()),
         ("uptime", clock.0.saturating_sub(store.started().0).to_string()),
         ("time", clock.0.to_string()),
         ("version", String::from_utf8_lossy(VERSION).into_owned()),

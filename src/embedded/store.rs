@@ -172,6 +172,28 @@ pub struct Store {
     pub counters: Counters,
     /// Connections that are open, as their owner says.
     pub connections: u64,
+    /// What `stats` gives as the process.
+    pub process: u32,
+    /// Every change of an item's value, if somebody wants to know: the simulator's oracle.
+    pub journal: Option<Vec<Change>>,
+}
+
+/// What became of an item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A value was stored under this key.
+    Stored {
+        /// The key, decoded.
+        key: Box<[u8]>,
+        /// All of the value.
+        value: Box<[u8]>,
+        /// Its token.
+        cas: u64,
+    },
+    /// What stood under this key is gone.
+    Removed(Box<[u8]>),
+    /// Everything stored so far is gone.
+    Flushed,
 }
 
 impl Store {
@@ -187,6 +209,8 @@ impl Store {
             flushed_cas: 0,
             counters: Counters::default(),
             connections: 0,
+            process: std::process::id(),
+            journal: None,
         }
     }
 
@@ -399,6 +423,7 @@ impl Store {
         self.flushed_until = first_to_stay.wrapping_sub(1);
         if self.flushed_until <= now {
             self.flushed_cas = self.next_cas();
+            self.note(|| Change::Flushed);
         }
     }
 }
@@ -541,6 +566,7 @@ impl Store {
         self.counters.total_items += 1;
         self.bytes += cost(key, item.value.len());
         let place = self.table.insert(key, item);
+        self.note_stored(place);
         self.evict(place);
         place
     }
@@ -554,6 +580,7 @@ impl Store {
         self.bytes = self.bytes - old.value.len() + item.value.len();
         *old = item;
         self.table.make_newest(place);
+        self.note_stored(place);
         self.evict(place);
     }
 
@@ -566,6 +593,7 @@ impl Store {
         item.cas = cas;
         item.used = now;
         self.table.make_newest(place);
+        self.note_stored(place);
     }
 
     /// Removes the least recently used items until the bound is kept; never `keep`, the newest.
@@ -583,7 +611,25 @@ impl Store {
 
     fn remove(&mut self, place: Place) {
         self.bytes -= cost(self.table.key(place), self.table.item(place).value.len());
+        if let Some(journal) = &mut self.journal {
+            journal.push(Change::Removed(self.table.key(place).into()));
+        }
         self.table.remove(place);
+    }
+
+    #[inline]
+    fn note(&mut self, change: impl FnOnce() -> Change) {
+        if let Some(journal) = &mut self.journal {
+            journal.push(change());
+        }
+    }
+
+    #[inline]
+    fn note_stored(&mut self, place: Place) {
+        if let Some(journal) = &mut self.journal {
+            let (key, item) = (self.table.key(place), self.table.item(place));
+            journal.push(Change::Stored { key: key.into(), value: item.value.clone(), cas: item.cas });
+        }
     }
 
     fn next_cas(&mut self) -> u64 {

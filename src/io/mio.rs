@@ -333,6 +333,10 @@ impl Io for MioIo {
             }
             Action::ShutdownWrite(id) => {
                 if let Some(conn) = self.conns.find(id) {
+                    // Trying to go on would look like a connection that has failed.
+                    if let Some(sending) = conn.sending.take() {
+                        self.completions.push(Completion::Sent(id, sending.buffer, sending.written));
+                    }
                     conn.socket.shutdown_write();
                 }
             }

@@ -4,8 +4,8 @@
 //! them. Every driver keeps these promises, and one suite of tests holds them to it:
 //!
 //! 1. [`Action::Send`] gives the driver an owned buffer; [`Handler::handle_sent`] gives it back. Partial
-//!    writes stay in the driver: fewer bytes written than there were means that the connection has failed or
-//!    was closed, and nothing more will be written.
+//!    writes stay in the driver: fewer bytes written than there were means that the connection has failed, or
+//!    that it or its sending side was closed, and nothing more will be written.
 //! 2. One send in flight per connection. The driver goes on after a short write.
 //! 3. [`Action::PauseRead`] is a wish: what had been received still arrives.
 //! 4. Received bytes are lent for the call only.
@@ -114,7 +114,7 @@ pub enum Action {
     PauseRead(ConnId),
     /// Read again.
     ResumeRead(ConnId),
-    /// Shut our sending side down; go on reading.
+    /// Shut our sending side down; go on reading. A send in flight ends where it is.
     ShutdownWrite(ConnId),
     /// Give the connection up, at once.
     Close(ConnId),

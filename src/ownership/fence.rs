@@ -68,8 +68,8 @@ pub struct Tokens {
 const WAYS: usize = 8;
 
 impl Tokens {
-    /// Room for so many, a power of two and at least eight. Eight bytes each, given by the kernel when they are
-    /// first used.
+    /// Room for so many, a power of two and at least eight; eight bytes each, given by the kernel when they
+    /// are first used.
     pub fn new(count: usize) -> Self {
         assert!(count.is_power_of_two() && count >= WAYS, "{count} places");
         Tokens { places: (0..count).map(|_| AtomicU64::new(0)).collect() }

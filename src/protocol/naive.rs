@@ -7,6 +7,10 @@
 mod binary;
 mod meta;
 mod number;
+pub mod reply;
+pub mod scan;
+pub mod sent;
+pub mod stream;
 mod text;
 
 pub use self::binary::parse as parse_binary;

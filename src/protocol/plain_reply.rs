@@ -185,7 +185,8 @@ fn leading_number(text: &[u8]) -> Option<(usize, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::super::generate::{Random, mutate};
-    use super::super::reply::{any_meta, any_values, line_end, value_key};
+    use super::super::naive::reply as naive;
+    use super::super::reply::{any_meta, any_values, line, line_end, meta, value_key, values};
     use super::*;
 
     const ROOMY: ReplyLimits = ReplyLimits { line_max: 16 << 10, value_max: 1 << 20 };
@@ -284,6 +285,9 @@ mod tests {
             let input = reply(&mut random);
             let limits = ReplyLimits { line_max: 8 + random.below(80), value_max: random.below(1500) };
             let shown = format!("seed {seed}: \"{}\" {limits:?}", input.escape_ascii());
+            assert_eq!(values(&input, limits), naive::values(&input, limits), "{shown}");
+            assert_eq!(meta(&input, &[], limits), naive::meta(&input, &[], limits), "{shown}");
+            assert_eq!(line(&input, limits), naive::line(&input, limits), "{shown}");
             let found = [
                 plain_value(&input, limits).map(|frame| (frame, any_values(&input, limits))),
                 plain_meta(&input, limits).map(|frame| (frame, any_meta(&input, &[], limits))),

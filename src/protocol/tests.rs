@@ -2,6 +2,7 @@
 //! 1.6.18 answered.
 
 use super::generate::{self, Random, Scope};
+use super::naive::stream::{ScanningParser, bytes_of, steps, steps_in_pieces};
 use super::naive::{self, Outcome};
 use super::text::{ParserLimits, Partial};
 use super::{binary, compose, text};
@@ -19,24 +20,6 @@ fn parse_text(input: &[u8]) -> Outcome {
 
 fn parse_binary(input: &[u8]) -> Outcome {
     binary::parse(input, LIMITS.value_max).into()
-}
-
-/// All steps of a connection, as far as the bytes go.
-fn steps(stream: &[u8], parse: Parser) -> Vec<Outcome> {
-    let mut steps = Vec::new();
-    let mut rest = stream;
-    while !rest.is_empty() {
-        let step = parse(rest);
-        let ends = match &step {
-            Outcome::Refused(refusal) => refusal.close,
-            Outcome::Request(..) => false,
-            Outcome::Line(_) | Outcome::Total(_) => true,
-        };
-        let dropped = if ends { u64::MAX } else { bytes_of(&step) };
-        rest = &rest[usize::try_from(dropped).map_or(rest.len(), |dropped| dropped.min(rest.len()))..];
-        steps.push(step);
-    }
-    steps
 }
 
 /// Both parsers on the same stream: the first step in which they differ, told so that it can be repeated.
@@ -139,51 +122,6 @@ fn canary_a_wrong_oracle_is_seen() {
     };
     assert!(seen(false, &liar, &parse_text) > 20);
     assert!(seen(true, &binary_liar, &parse_binary) > 20);
-}
-
-/// A parser that may be given `scanned`.
-type ScanningParser<'p> = &'p dyn Fn(&[u8], usize) -> Outcome;
-
-/// What a connection does whose bytes come in pieces: it keeps what is not whole, and `scanned` with it. The
-/// last step told is what it waits for. A closing step takes whatever had come by then, so that is not told.
-fn steps_in_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>, parse: ScanningParser) -> Vec<Outcome> {
-    let (mut steps, mut kept, mut scanned, mut swallow) = (Vec::new(), Vec::new(), 0, 0u64);
-    let mut waits = None;
-    for piece in pieces {
-        kept.extend_from_slice(piece);
-        loop {
-            let dropped = swallow.min(kept.len() as u64);
-            kept.drain(..dropped as usize);
-            swallow -= dropped;
-            waits = None;
-            if kept.is_empty() {
-                break;
-            }
-            let mut step = parse(&kept, scanned);
-            scanned = 0;
-            match &mut step {
-                Outcome::Request(_, bytes) => drop(kept.drain(..*bytes)),
-                Outcome::Refused(refusal) if refusal.close => {
-                    refusal.consumed = 0;
-                    steps.push(step);
-                    return steps;
-                }
-                Outcome::Refused(refusal) => {
-                    kept.drain(..refusal.consumed);
-                    swallow = refusal.swallow;
-                }
-                Outcome::Line(so_far) => scanned = *so_far,
-                Outcome::Total(total) => assert!(*total > kept.len(), "a frame that is there is not partial"),
-            }
-            if matches!(step, Outcome::Line(_) | Outcome::Total(_)) {
-                waits = Some(step);
-                break;
-            }
-            steps.push(step);
-        }
-    }
-    steps.extend(waits);
-    steps
 }
 
 /// Feeds the stream of a seed whole, byte by byte, in pieces of one size, and (one seed in eight, for it
@@ -389,15 +327,6 @@ fn canary_other_answers_are_seen() {
         words += usize::from(judge_recorded(&sent, &answered, &then).is_err());
     }
     assert!(words > 50 && ends > 100, "{words} of the words, {ends} of the ends");
-}
-
-/// The bytes that a step takes from the stream, now and later.
-fn bytes_of(step: &Outcome) -> u64 {
-    match step {
-        Outcome::Request(_, bytes) => *bytes as u64,
-        Outcome::Refused(refusal) => refusal.consumed as u64 + refusal.swallow,
-        Outcome::Line(_) | Outcome::Total(_) => 0,
-    }
 }
 
 /// The frame of a binary refusal: opcode, opaque, status and message, as the oracle strings them together.

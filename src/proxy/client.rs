@@ -13,8 +13,10 @@ use bytes::Bytes;
 
 use crate::buffer::Outbox;
 use crate::io::{Action, ConnId};
+use crate::limits::{GROWTH_BYTES, Limits};
 use crate::protocol::binary::REQUEST_MAGIC;
 use crate::protocol::text::{self, Partial, Step};
+use crate::time::Time;
 
 use super::Proxy;
 use super::replies::{Answer, First, Slots};
@@ -46,6 +48,13 @@ pub(super) struct Client {
     pub(super) sending: usize,
     /// Bytes of answers that it has not taken: in the outbox, with the driver, or awaiting their turn.
     pub(super) owed: usize,
+    /// What it is charged for of the process's memory, bytes, and what its multi-key reads hold.
+    pub(super) charged: usize,
+    pub(super) reading: usize,
+    /// Bytes of an answer to it: large ones count at once, small ones little by little.
+    pub(super) answer_bytes: usize,
+    /// When it last sent or took something.
+    pub(super) moved: Time,
     /// The tick in which requests were last read from it.
     pub(super) last_run: u32,
     pub(super) dirty: bool,
@@ -130,6 +139,42 @@ impl Client {
         self.ending || self.windowed.is_some() || self.swallow.is_some()
     }
 
+    /// An answer of so many bytes is its.
+    #[inline]
+    fn note_answer(&mut self, bytes: usize) {
+        self.owed += bytes;
+        let before = self.answer_bytes;
+        self.answer_bytes = if bytes >= before { bytes } else { before - (before - bytes).div_ceil(8) };
+    }
+
+    /// It waits for so many answers, or has so much to take, that it must not ask for more.
+    #[inline]
+    fn has_enough(&self, limits: &Limits) -> bool {
+        let waiting = self.slots.len();
+        let several = waiting > 3 || waiting >= limits.client_requests_max;
+        self.owed > limits.client_unread_max || (several && waiting >= self.requests_max(limits))
+    }
+
+    /// So little that it may go on asking.
+    fn has_little(&self, limits: &Limits) -> bool {
+        let waiting = self.slots.len();
+        self.owed <= limits.client_unread_max / 2 && waiting <= self.requests_max(limits) / 2
+    }
+
+    /// Requests that may await their answers: as many as are sure not to bring more than it may leave
+    /// unread, as far as that can be known.
+    fn requests_max(&self, limits: &Limits) -> usize {
+        let answered = self.slots.answered() as usize;
+        let fitting = (limits.client_unread_max / self.answer_bytes.max(1)).max(4);
+        limits.client_requests_max.min(limits.client_requests_first + answered).min(fitting)
+    }
+
+    /// Bytes that it holds.
+    #[inline]
+    pub(super) fn bytes(&self) -> usize {
+        self.unread.capacity() + self.owed
+    }
+
     /// Everything that was asked has been answered and written.
     pub(super) fn is_settled(&self) -> bool {
         (self.slots.len() == 0 || self.cut) && self.outbox.is_empty() && self.sending == 0
@@ -148,7 +193,9 @@ pub(super) enum Taken {
 
 impl Proxy {
     pub(super) fn accept_client(&mut self) -> ConnId {
-        let (index, generation) = self.clients.insert(Client::default());
+        // What others get says something about what it will get.
+        let client = Client { moved: self.now, answer_bytes: self.value_bytes, ..Client::default() };
+        let (index, generation) = self.clients.insert(client);
         self.counters.curr_connections += 1;
         self.counters.total_connections += 1;
         let conn = ConnId::client(index, generation);
@@ -164,11 +211,15 @@ impl Proxy {
             return;
         }
         self.counters.bytes_read += bytes.len() as u64;
+        client.moved = self.now;
         if client.unread.is_empty() && !client.stalled {
             self.run.begin(conn, client, self.tick);
             self.take_frames(conn, bytes, None);
         } else {
             self.take_client_bytes(conn, bytes);
+            self.charge_client(conn);
+            // One tick may bring more than there is room for.
+            self.settle_memory();
         }
     }
 
@@ -210,7 +261,8 @@ impl Proxy {
         if client.closed || client.cut {
             return;
         }
-        client.owed += client.slots.fill_moved(slot, answer, &mut client.outbox, &mut self.room);
+        let bytes = client.slots.fill_moved(slot, answer, &mut client.outbox, &mut self.room);
+        client.note_answer(bytes);
         if let First::Streaming(fanout) = client.slots.first() {
             self.parked.push(fanout);
         }
@@ -224,7 +276,8 @@ impl Proxy {
         if client.closed || client.cut {
             return;
         }
-        client.owed += client.slots.fill_with(slot, &mut client.outbox, &mut self.room, write);
+        let bytes = client.slots.fill_with(slot, &mut client.outbox, &mut self.room, write);
+        client.note_answer(bytes);
         if let First::Streaming(fanout) = client.slots.first() {
             self.parked.push(fanout);
         }
@@ -258,8 +311,10 @@ impl Proxy {
     pub(super) fn sent_to_client(&mut self, conn: ConnId, buffer: Outbox, written: usize) {
         self.counters.bytes_written += written as u64;
         buffer.recycle(&mut self.room.spare);
-        let Some(client) = self.client(conn) else { return };
+        let Some(client) = self.clients.get_mut(conn.index(), conn.generation()) else { return };
         client.owed -= std::mem::take(&mut client.sending);
+        client.moved = self.now;
+        self.memory.charge(client.bytes(), &mut client.charged);
         let streaming = client.slots.first();
         if client.stalled || client.ending || !client.outbox.is_empty() {
             self.touch_client(conn);
@@ -270,8 +325,9 @@ impl Proxy {
     }
 
     pub(super) fn forget_client(&mut self, conn: ConnId) {
-        if let Some(client) = self.clients.remove(conn.index(), conn.generation()) {
+        if let Some(mut client) = self.clients.remove(conn.index(), conn.generation()) {
             self.counters.curr_connections -= 1;
+            self.memory.charge(0, &mut client.charged);
             client.outbox.recycle(&mut self.room.spare);
         }
     }
@@ -320,17 +376,13 @@ impl Proxy {
             if client.closed {
                 continue;
             }
+            self.memory.charge(client.bytes(), &mut client.charged);
             if client.sending == 0 && !client.outbox.is_empty() {
                 let buffer = std::mem::take(&mut client.outbox);
                 client.sending = buffer.len();
                 self.actions.push_back(Action::Send { conn, buffer });
             }
-            if client.stalled
-                && !client.held
-                && client.windowed.is_none()
-                && client.slots.len() <= limits.client_requests_max / 2
-                && client.owed <= limits.client_unread_max / 2
-            {
+            if client.stalled && !client.held && client.windowed.is_none() && client.has_little(limits) {
                 self.stalled.push(conn);
             } else if client.ending && !client.stalled && client.is_settled() {
                 self.close_client(conn);
@@ -345,11 +397,13 @@ impl Proxy {
         if !std::mem::replace(&mut client.closed, true) {
             client.ending = true;
             client.unread = Vec::new();
+            client.owed = client.sending;
             let outbox = std::mem::take(&mut client.outbox);
-            let streams = client.slots.streams();
+            let streams = client.slots.drop_all();
             outbox.recycle(&mut self.room.spare);
             self.parked.extend(streams);
             self.actions.push_back(Action::Close(conn));
+            self.charge_client(conn);
         }
     }
 
@@ -370,6 +424,7 @@ impl Proxy {
             let lacking = client.progress.needed.saturating_sub(client.unread.len());
             let ends = client.progress.scanned == 0 && lacking > 1;
             let (gathered, rest) = bytes.split_at(if ends { lacking.min(bytes.len()) } else { bytes.len() });
+            grow(&mut client.unread, gathered.len(), client.progress);
             client.unread.extend_from_slice(gathered);
             bytes = rest;
             if client.unread.len() < client.progress.needed {
@@ -423,9 +478,7 @@ impl Proxy {
                     continue;
                 }
             }
-            let too_much =
-                client.slots.len() >= limits.client_requests_max || client.owed > limits.client_unread_max;
-            if too_much && !client.gone {
+            if client.has_enough(limits) && !client.gone {
                 return self.stall_client(conn, &input[at..]);
             }
             if client.protocol == Protocol::Unknown {
@@ -465,8 +518,10 @@ impl Proxy {
     fn keep_unread(&mut self, conn: ConnId, rest: &[u8], progress: Progress) {
         let Some(client) = self.client(conn) else { return };
         debug_assert!(client.unread.is_empty());
-        client.unread.extend_from_slice(rest);
         client.progress = progress;
+        grow(&mut client.unread, rest.len(), progress);
+        client.unread.extend_from_slice(rest);
+        self.charge_client(conn);
     }
 
     #[cold]
@@ -478,6 +533,7 @@ impl Proxy {
         if !std::mem::replace(&mut client.paused, true) {
             self.actions.push_back(Action::PauseRead(conn));
         }
+        self.charge_client(conn);
     }
 
     /// If the client's next request has to wait for a change of owners, it does from now on.
@@ -524,5 +580,15 @@ impl Proxy {
         if refused.close {
             self.end_client(conn);
         }
+    }
+}
+
+/// Makes room for `more` bytes of a frame: all that it will have if that is known and not much, so that
+/// nothing has to be moved and nothing is left over.
+fn grow(unread: &mut Vec<u8>, more: usize, progress: Progress) {
+    let is_value = progress.scanned == 0 && progress.needed > 1;
+    if is_value && unread.len() + more > unread.capacity() {
+        let lacking = progress.needed.saturating_sub(unread.len());
+        unread.reserve_exact(lacking.min(unread.len().max(GROWTH_BYTES)).max(more));
     }
 }

@@ -93,6 +93,8 @@ pub(super) struct Fanout {
     pub(super) streaming: bool,
     /// The next window waits until the client has taken more.
     pub(super) parked: bool,
+    /// What it is charged for of the process's memory, bytes.
+    pub(super) charged: usize,
     /// A part of a streamed answer has failed: nothing comes after what is held.
     pub(super) broken: bool,
     /// What takes the place of the answer, decided from the start.
@@ -169,12 +171,12 @@ impl Fanout {
         self.window.end == self.asked.len()
     }
 
-    /// Moves on to the next window: at most `keys_max` keys at first, later as many as `bytes_max` bytes of
-    /// values like those seen allow, within a bound.
-    pub(super) fn next_window(&mut self, keys_max: usize, bytes_max: usize) {
+    /// Moves on to the next window: at most `keys_max` keys at first, and `first_max`; later as many as
+    /// `bytes_max` bytes of values like those seen allow, within a bound.
+    pub(super) fn next_window(&mut self, keys_max: usize, first_max: usize, bytes_max: usize) {
         let start = self.window.end;
         let count = match self.seen_bytes.checked_div(start) {
-            None => keys_max,
+            None => keys_max.min(first_max),
             Some(average) => (bytes_max / average.max(1)).clamp(1, keys_max * WINDOW_GROWTH_MAX),
         };
         self.window = start..(start + count).min(self.asked.len());
@@ -263,6 +265,7 @@ impl Recycle for Fanout {
             deadline: Time::NEVER,
             streaming: false,
             parked: false,
+            charged: 0,
             broken: false,
             refusal: None,
         }
@@ -279,6 +282,7 @@ impl Recycle for Fanout {
         (self.streaming, self.parked, self.broken) = (false, false, false);
     }
 
+    #[inline]
     fn bytes(&self) -> usize {
         let keys = self.keys.capacity() + self.asked.capacity() * size_of::<Asked>();
         let values = self.values.capacity() + self.held.capacity();
@@ -301,7 +305,7 @@ mod tests {
     #[test]
     fn values_come_back_in_the_order_asked() {
         let mut fanout = fanout(&["a", "b", "a", "c", "d"]);
-        fanout.next_window(10, 1000);
+        fanout.next_window(10, 10, 1000);
         assert_eq!(fanout.key(2), b"a");
         fanout.take_value(3, b"<c>");
         fanout.take_value(0, b"<a>");
@@ -320,18 +324,18 @@ mod tests {
     fn windows_grow_with_what_was_seen() {
         let keys: Vec<String> = (0..1000).map(|number| format!("k{number}")).collect();
         let mut fanout = fanout(&keys.iter().map(|key| &key[..]).collect::<Vec<_>>());
-        fanout.next_window(10, 1000);
+        fanout.next_window(10, 10, 1000);
         assert_eq!(fanout.window, 0..10);
         fanout.take_value(3, &[b'v'; 500]);
         fanout.hold();
-        fanout.next_window(10, 1000);
+        fanout.next_window(10, 10, 1000);
         assert_eq!(fanout.window, 10..30, "500 bytes for 10 keys: 20 keys for 1000 bytes");
     }
 
     #[test]
     fn an_answer_stops_before_the_first_key_that_has_none() {
         let mut fanout = fanout(&["a", "b", "c", "d"]);
-        fanout.next_window(10, 1000);
+        fanout.next_window(10, 10, 1000);
         fanout.take_value(0, b"<a>");
         fanout.take_failure(3, || b"late".to_vec());
         fanout.take_failure(1, || b"first".to_vec());

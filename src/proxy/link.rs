@@ -78,6 +78,8 @@ pub(super) struct Link {
     pub(super) joined_keys_max: usize,
     /// Bytes of a value, on average.
     pub(super) value_bytes: usize,
+    /// What it is charged for of the process's memory, bytes.
+    pub(super) charged: usize,
     /// Bytes handed to the driver and not given back.
     pub(super) sending: usize,
     pub(super) dirty: bool,
@@ -118,6 +120,7 @@ impl Link {
             full: [0; 2],
             joined_keys_max: JOINED_KEYS_MAX,
             value_bytes: 0,
+            charged: 0,
             sending: 0,
             dirty: false,
             handed: 0,
@@ -156,9 +159,17 @@ impl Link {
         self.queue.pipeline.partition_point(|pending| pending.start < self.handed)
     }
 
-    /// Another request may be queued.
+    /// Bytes that it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.unread.capacity() + self.queue.outbox.len() + self.staged_bytes + self.sending
+    }
+
+    /// Another request may be queued; when memory is short, only if little waits.
     #[inline]
-    pub(super) fn has_room(&self, limits: &Limits) -> bool {
+    pub(super) fn has_room(&self, limits: &Limits, short: bool) -> bool {
+        if short && self.queue.outbox.len() + self.sending > SHORT_BYTES_MAX {
+            return false;
+        }
         self.queue.pipeline.len() + self.staged_requests < limits.link_requests_max
             && self.queue.outbox.len() + self.staged_bytes < limits.link_bytes_max
     }
@@ -341,6 +352,9 @@ impl Queue {
         self.pipeline.iter().take(index).filter(|pending| pending.expect == Expect::Joined).count()
     }
 }
+
+/// Bytes that may wait for a link while memory is short.
+const SHORT_BYTES_MAX: usize = 64 << 10;
 
 /// Stages whose room is kept.
 const STAGES_KEPT: usize = 64;

@@ -118,6 +118,7 @@ impl Proxy {
         };
         let unwritten = buffer.len() - written;
         link.sending = 0;
+        self.memory.charge(link.bytes(), &mut link.charged);
         if std::mem::take(&mut link.greeting_in_flight) {
             buffer.recycle(&mut self.room.spare);
             return self.touch_link(conn);
@@ -180,6 +181,7 @@ impl Proxy {
         link.marks = 0;
         link.unread = Vec::new();
         self.actions.push_back(Action::ShutdownWrite(conn));
+        self.charge_link(conn);
         let state = &mut self.backends[backend];
         *state.link(protocol) = None;
         state.retired.push(conn);
@@ -220,8 +222,16 @@ impl Proxy {
         outbox.recycle(&mut self.room.spare);
         if connected {
             self.actions.push_back(Action::Close(conn));
+            self.charge_link(conn);
         } else {
-            self.links.remove(conn.index(), conn.generation());
+            self.remove_link(conn);
+        }
+    }
+
+    /// The driver has let go of a link.
+    pub(super) fn remove_link(&mut self, conn: ConnId) {
+        if let Some(mut link) = self.links.remove(conn.index(), conn.generation()) {
+            self.memory.charge(0, &mut link.charged);
         }
     }
 

@@ -72,7 +72,7 @@ impl Proxy {
     ) -> Result<(), Why> {
         let deadline = self.due;
         let link = self.links.get_mut(conn.index(), conn.generation()).expect("a backend's link is there");
-        if !link.has_room(&self.settings.limits) {
+        if !link.has_room(&self.settings.limits, self.memory.is_short()) {
             return Err(Why::Overloaded);
         }
         let tag = link.next_opaque;
@@ -144,7 +144,7 @@ impl Proxy {
         let read = Read::Get { with_cas };
         let stage = link.stage_for(earlier.gets as usize, read, key, place.hash);
         if stage == link.staged {
-            if !link.has_room(&self.settings.limits) {
+            if !link.has_room(&self.settings.limits, self.memory.is_short()) {
                 return Err(Why::Overloaded);
             }
             link.open_stage(read, &mut self.room);
@@ -173,7 +173,7 @@ impl Proxy {
         };
         let deadline = self.due;
         let link = self.links.get_mut(conn.index(), conn.generation()).expect("a backend's link is there");
-        if !link.has_room(&self.settings.limits) {
+        if !link.has_room(&self.settings.limits, self.memory.is_short()) {
             return Err((joined, Why::Overloaded));
         }
         let stage = earlier.others.min(link.staged as u32);
@@ -245,6 +245,7 @@ impl Proxy {
                 self.counters.backend_writes += 1;
                 self.actions.push_back(Action::Send { conn, buffer });
             }
+            self.memory.charge(link.bytes(), &mut link.charged);
         }
         dirty.append(&mut self.dirty_links);
         self.dirty_links = dirty;

@@ -27,6 +27,8 @@ pub enum Message {
     },
     /// Begin counting anew.
     ResetCounters,
+    /// Memory is short: if a client stands still, it gives way.
+    MakeRoom,
     /// The control plane has decided something.
     Order(Order),
     /// A backend has said which version it runs.

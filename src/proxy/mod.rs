@@ -25,8 +25,10 @@
 //! | `receive.rs` | replies of a link to their slots |
 //! | `greeting.rs` | who is at the other end of a link |
 //! | `moving.rs`, `cleaning.rs`, `fencing.rs` | a change of owners, and the tokens from before it |
+//! | `shortage.rs` | who gives way when memory is short |
 //! | `deadlines.rs` | what is overdue |
 //! | `drain.rs` | the way to a clean end |
+//! | `invariants.rs` | what is always true, for the simulator |
 
 mod backend;
 mod binary_requests;
@@ -39,6 +41,7 @@ mod fanout;
 mod fencing;
 mod greeting;
 mod health;
+mod invariants;
 mod joined;
 mod link;
 mod link_life;
@@ -51,6 +54,7 @@ mod receive;
 mod replies;
 mod room;
 pub mod settings;
+mod shortage;
 mod table;
 mod text_requests;
 
@@ -60,6 +64,7 @@ use std::time::Duration;
 
 use crate::buffer::Outbox;
 use crate::io::{Action, Calls, ConnId, Failure, Handler};
+use crate::memory::Share;
 use crate::ownership::Ownership;
 use crate::ownership::change::Notice;
 use crate::placement::{Place, Placement};
@@ -120,6 +125,12 @@ pub struct Proxy {
     parked: Vec<FanoutId>,
     actions: VecDeque<Action>,
     room: Room,
+    /// Bytes of a value: large ones count at once, small ones little by little.
+    value_bytes: usize,
+    /// What is held of the process's budget; when others were last asked to make room, and the log told.
+    memory: Share,
+    called: Time,
+    shortage_logged: Time,
     /// Room for a list of what is looked at for what is overdue. Empty in between.
     ids: Vec<(u32, u32)>,
     /// Room for what a request puts into a key ring. Empty in between.
@@ -167,6 +178,10 @@ impl Proxy {
             parked: Vec::new(),
             actions: VecDeque::new(),
             room: Room::new(),
+            value_bytes: 0,
+            memory: Share::new(settings.memory.clone()),
+            called: Time::default(),
+            shortage_logged: Time::default(),
             ids: Vec::with_capacity(64),
             ring: Vec::new(),
             tick: 1,
@@ -230,6 +245,7 @@ impl Proxy {
         self.resume_parked();
         self.resume_stalled();
         self.flush_links();
+        self.settle_memory();
         self.flush_clients();
         self.check_drained();
     }
@@ -321,7 +337,7 @@ impl Handler for Proxy {
 
     fn handle_closed(&mut self, conn: ConnId) {
         if conn.is_link() {
-            self.links.remove(conn.index(), conn.generation());
+            self.remove_link(conn);
         } else {
             self.forget_client(conn);
         }
@@ -342,6 +358,7 @@ impl Handler for Proxy {
             Message::ResetCounters => self.reset_counters(),
             Message::Version { backend, version } => self.backends[backend].version = Some(version),
             Message::Order(order) => self.take_order(order),
+            Message::MakeRoom => self.help_out(),
             Message::Drain(timeout) => self.drain(timeout),
         }
     }

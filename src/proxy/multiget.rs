@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::buffer::Recycle;
 use crate::io::ConnId;
 use crate::limits::{BACKEND_LINE_MAX, KEY_MAX};
 use crate::protocol::text::Keys;
@@ -124,7 +125,11 @@ impl Proxy {
     fn part_answered(&mut self, id: FanoutId, enter: impl FnOnce(&mut Fanout)) {
         let Some(Some(fanout)) = self.fanouts.get_mut(id.0 as usize, id.1) else { return };
         enter(fanout);
-        if fanout.waiting == 0 && self.finish_window(id) {
+        let (waiting, grown) = (fanout.waiting, fanout.bytes() != fanout.charged);
+        if grown {
+            self.charge_fanout(id);
+        }
+        if waiting == 0 && self.finish_window(id) {
             self.ask_windows(id);
         }
     }
@@ -138,7 +143,10 @@ impl Proxy {
                 fanout.place_again(|key| self.place(key));
                 fanout.placed = self.placed;
             }
-            fanout.next_window(self.settings.limits.window_keys_max, self.settings.limits.held_answer_max);
+            let limits = &self.settings.limits;
+            // Nobody knows how large the values are; but large ones may be about.
+            let fitting = (limits.held_answer_max / self.value_bytes.max(1)).max(1);
+            fanout.next_window(limits.window_keys_max, fitting, limits.held_answer_max);
             let deadline = self.deadline_of(&fanout);
             if self.now >= deadline {
                 self.put_fanout(id, fanout);
@@ -152,6 +160,7 @@ impl Proxy {
                 self.ask_window_alone(id, &mut fanout);
             }
             let waiting = fanout.waiting > 0;
+            self.charge_read(&mut fanout);
             self.hold_up(&fanout, !fanout.is_last_window());
             self.put_fanout(id, fanout);
             if waiting || !self.finish_window(id) {
@@ -365,7 +374,32 @@ impl Proxy {
 
     fn end_fanout(&mut self, id: FanoutId, fanout: Box<Fanout>) {
         self.fanouts.remove(id.0 as usize, id.1);
+        let mut fanout = fanout;
+        self.uncharge_read(&mut fanout);
         self.room.fanouts.give(fanout);
+    }
+
+    fn charge_fanout(&mut self, id: FanoutId) {
+        let Some(mut fanout) = self.take_fanout(id) else { return };
+        self.charge_read(&mut fanout);
+        self.put_fanout(id, fanout);
+    }
+
+    /// What a read holds may have changed.
+    fn charge_read(&mut self, fanout: &mut Fanout) {
+        self.charge_read_for(fanout, fanout.bytes());
+    }
+
+    /// A read comes to its end.
+    fn uncharge_read(&mut self, fanout: &mut Fanout) {
+        self.charge_read_for(fanout, 0);
+    }
+
+    fn charge_read_for(&mut self, fanout: &mut Fanout, bytes: usize) {
+        if let Some(client) = self.client(fanout.client) {
+            client.reading = client.reading + bytes - fanout.charged;
+        }
+        self.memory.charge(bytes, &mut fanout.charged);
     }
 
     #[inline]

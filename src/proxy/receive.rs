@@ -61,7 +61,7 @@ impl Proxy {
             link.unread.extend_from_slice(&bytes[..take]);
             bytes = &bytes[take..];
             if link.unread.len() < link.needed {
-                return;
+                return self.charge_link(conn);
             }
             let unread = std::mem::take(&mut link.unread);
             if unread.len() >= self.settings.limits.moved_min {
@@ -94,7 +94,7 @@ impl Proxy {
                     link.unread.reserve_exact(needed.min(rest.len() * 2 + (64 << 10)).max(rest.len()));
                     link.unread.extend_from_slice(rest);
                     link.needed = needed;
-                    return;
+                    return self.charge_link(conn);
                 }
                 Reply::Broken => return self.out_of_step(conn, &input[at..]),
             }
@@ -280,7 +280,15 @@ impl Proxy {
         let bytes_max = self.settings.limits.joined_bytes_max;
         if let (Some(bytes), Some(link)) = (joined.value_bytes(), self.link(conn)) {
             link.note_value_bytes(bytes, bytes_max);
+            let value_bytes = link.value_bytes;
+            self.note_value_bytes(value_bytes);
         }
+    }
+
+    /// A backend's values have so many bytes.
+    fn note_value_bytes(&mut self, bytes: usize) {
+        let before = self.value_bytes;
+        self.value_bytes = if bytes >= before { bytes } else { before - (before - bytes).div_ceil(8) };
     }
 
     fn take_line(

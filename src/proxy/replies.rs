@@ -125,6 +125,12 @@ impl Slots {
         number
     }
 
+    /// Requests that were answered, as far as that can be counted.
+    #[inline]
+    pub(super) fn answered(&self) -> u32 {
+        self.first
+    }
+
     /// Requests that await their answers or whose answers await their turn.
     #[inline]
     pub(super) fn len(&self) -> usize {
@@ -181,13 +187,27 @@ impl Slots {
         *self.early_slot(number, room).0 = Slot::Streaming(fanout);
     }
 
+    /// The place is reserved and has no answer.
+    pub(super) fn awaits(&self, number: u32) -> bool {
+        let index = number.wrapping_sub(self.first);
+        let slot = self.early.as_ref().and_then(|early| early.ring.get(index as usize));
+        index < self.count && slot.is_none_or(|slot| matches!(slot, Slot::Waiting))
+    }
+
     /// Reads that are answered piece by piece.
-    pub(super) fn streams(&self) -> Vec<FanoutId> {
+    fn streams(&self) -> Vec<FanoutId> {
         let stream = |slot: &Slot| match slot {
             Slot::Streaming(fanout) => Some(*fanout),
             _ => None,
         };
         self.early.iter().flat_map(|early| &early.ring).filter_map(stream).collect()
+    }
+
+    /// Nobody awaits the answers any more. Gives the reads that were answered piece by piece.
+    pub(super) fn drop_all(&mut self) -> Vec<FanoutId> {
+        let streams = self.streams();
+        self.early = None;
+        streams
     }
 
     /// What the first place holds.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::limits::Limits;
+use crate::memory::Budget;
 use crate::ownership::fence::Tokens;
 use crate::placement::Placement;
 
@@ -34,6 +35,8 @@ pub struct Settings {
     pub cas_fence: Duration,
     /// What was handed out while fences stand, for all workers.
     pub tokens: Arc<Tokens>,
+    /// Bytes that all workers together may buffer.
+    pub memory: Arc<Budget>,
     /// What a read gets whose backend does not answer.
     pub read_errors: ReadErrors,
     /// Gets of several clients that meet in one tick leave as one request.

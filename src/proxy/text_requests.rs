@@ -146,6 +146,10 @@ impl Proxy {
         let target = Target::Slot(conn, slot);
         let expect = Expect::Line { verb: LineVerb::Store(store.verb), quiet: store.noreply };
         let backing = backing.filter(|_| store.value.len() >= self.settings.limits.moved_min);
+        if backing.is_some() {
+            // What is stored will be read.
+            self.value_bytes = self.value_bytes.max(store.value.len());
+        }
         self.queue_or_fail(backend, LinkProtocol::Text, target, expect, &[], |out, _| {
             let Some(backing) = backing else {
                 compose::store(out, store, frame);

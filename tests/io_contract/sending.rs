@@ -147,3 +147,32 @@ pub(crate) fn after_our_shutdown_we_can_still_receive<E: Engine>() {
         bench.await_event(Event::Eof(conn));
     }
 }
+
+pub(crate) fn a_shutdown_ends_a_send_in_flight_and_nothing_else<E: Engine>() {
+    for family in FAMILIES {
+        let mut bench = Bench::<E>::new();
+        let (conn, mut peer): (ConnId, Peer) = bench.link(family);
+        let length = bench.fill(conn);
+        bench.told.events.clear();
+        bench.io.submit(Action::ShutdownWrite(conn));
+        let sent = |bench: &Bench<E>| match bench.about(conn)[..] {
+            [] => None,
+            [Event::Sent(_, of, written)] => Some((of, written)),
+            ref others => panic!("{family:?}: {others:?}"),
+        };
+        bench.poll_until("the buffer", |bench| sent(bench).is_some());
+        let (of, written) = sent(&bench).expect("it is there");
+        assert!(of == length && written < length, "{family:?}: {written} of {length}");
+        // What the kernel had is read, then the end; the connection itself has not failed.
+        let read = read_in_turns(&mut bench, &mut peer, written, 1 << 20);
+        assert!(read == pattern(0, written), "{family:?}");
+        let start = Instant::now();
+        while peer.read_some(1).is_some() {
+            assert!(start.elapsed() < PATIENCE, "the other side sees our end");
+            bench.poll(Some(std::time::Duration::ZERO));
+        }
+        peer.write_all(b"late answers").unwrap();
+        assert_eq!(bench.await_bytes(conn, 12), b"late answers", "{family:?}");
+        assert_eq!(bench.about(conn), [Event::Sent(conn, length, written)], "{family:?}");
+    }
+}

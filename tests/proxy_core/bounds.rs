@@ -115,9 +115,12 @@ fn a_client_that_does_not_read_its_answers_is_not_read_from() {
     rig.write(client, reply.len());
     assert!(rig.end(client).paused, "two answers of four are left, which is more than half");
     rig.release(client);
+    // Four answers like those it has had are sure not to be much too many.
+    for count in [4, 2] {
+        assert_eq!(rig.saw(0), format!("get {key}\r\n").repeat(count));
+        rig.answer(0, reply.repeat(count));
+    }
     assert!(!rig.end(client).paused);
-    assert_eq!(rig.saw(0), format!("get {key}\r\n").repeat(6));
-    rig.answer(0, reply.repeat(6));
     assert_eq!(rig.got(client), reply.repeat(10));
 }
 
@@ -211,4 +214,42 @@ fn pauses_at_any_time_lose_nothing() {
         assert_eq!(got, numbers(0, 200), "seed {seed}");
         assert!(!rig.end(client).paused, "seed {seed}");
     }
+}
+
+#[test]
+fn a_new_client_asks_for_little_until_answers_have_come() {
+    let mut rig = Rig::with(limited(|limits| {
+        limits.client_requests_first = 3;
+        limits.client_requests_max = 7;
+    }));
+    let (key, client) = (rig.key(0, 0), rig.client());
+    let get = format!("get {key}\r\n");
+    rig.receive(client, get.repeat(30));
+    // Half of what it may have must be answered before it goes on.
+    let mut asked = Vec::new();
+    while asked.iter().sum::<usize>() < 30 {
+        let count = rig.saw(0).lines().count();
+        assert!(count > 0, "it goes on: {asked:?}");
+        asked.push(count);
+        rig.answer(0, "END\r\n".repeat(count));
+    }
+    assert_eq!(asked, [4, 7, 7, 7, 5], "four are never too many");
+    assert_eq!(rig.got(client), "END\r\n".repeat(30));
+}
+
+#[test]
+fn a_client_with_large_answers_asks_for_few_at_once() {
+    let mut rig = Rig::with(limited(|limits| limits.client_unread_max = 1000));
+    let (key, client) = (rig.key(0, 0), rig.client());
+    let get = format!("get {key}\r\n");
+    let reply = found(&key, &"v".repeat(100));
+    rig.receive(client, &get);
+    rig.answer(0, &reply);
+    rig.saw(0);
+    rig.receive(client, get.repeat(20));
+    assert_eq!(rig.saw(0), get.repeat(8), "about a thousand bytes");
+    // Another one, that comes now, may be sent the same.
+    let other = rig.client();
+    rig.receive(other, get.repeat(20));
+    assert_eq!(rig.saw(0), get.repeat(8));
 }

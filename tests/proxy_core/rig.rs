@@ -13,6 +13,7 @@ use std::time::Duration;
 use mcproxy::buffer::Outbox;
 use mcproxy::io::{Action, ConnId, Failure, Handler};
 use mcproxy::limits::Limits;
+use mcproxy::memory::Budget;
 use mcproxy::ownership::Coordinator;
 use mcproxy::ownership::change::{Notice, Order};
 use mcproxy::ownership::fence::Tokens;
@@ -47,10 +48,12 @@ pub(super) fn settings(change: impl FnOnce(&mut Settings)) -> Arc<Settings> {
         rejoin: Rejoin::Flush,
         cas_fence: Duration::from_secs(600),
         tokens: Arc::new(Tokens::new(1 << 10)),
+        memory: Arc::new(Budget::new(1 << 30)),
         read_errors: ReadErrors::Error,
         join_gets: false,
         flush_all_enabled: true,
-        limits: Limits::default(),
+        // Tests bring many requests at once, for there is no other way to fill something.
+        limits: Limits { client_requests_first: 4096, ..Limits::default() },
         process: Process { id: 7, started: 1_700_000_000 },
     };
     change(&mut settings);
@@ -450,6 +453,9 @@ impl Rig {
             Action::ShutdownWrite(conn) => {
                 let shut = std::mem::replace(&mut self.open_end(conn).shut, true);
                 assert!(!shut, "{conn:?} is shut down twice");
+                if let Some((buffer, written)) = self.end(conn).in_flight.take() {
+                    self.due.push_back(Due::Sent(conn, buffer, written));
+                }
             }
             Action::Close(conn) => {
                 self.open_end(conn).closed = true;
@@ -487,18 +493,19 @@ impl Rig {
         assert!(end.connected, "{conn:?} is written to before it stands");
         assert!(!end.shut, "{conn:?} is written to after its sending side was shut down");
         assert!(end.in_flight.is_none(), "{conn:?} has a send in flight already");
-        if end.held || end.failed {
+        let mut bytes = contents(&buffer);
+        let backend = end.to.filter(|_| greeting && !end.greeted && !end.failed);
+        let greeted = backend.and_then(|(backend, _)| take_greeting(&mut bytes, pids[backend]));
+        if greeted.is_none() && (end.held || end.failed) {
             end.in_flight = Some((buffer, 0));
             return;
         }
-        end.bytes.extend_from_slice(&contents(&buffer));
+        end.greeted |= greeted.is_some();
+        end.bytes.extend_from_slice(&bytes);
         let written = buffer.len();
-        let backend = end.to.filter(|_| greeting && !end.greeted);
-        let version = backend.and_then(|(backend, _)| take_greeting(&mut end.bytes, pids[backend]));
-        end.greeted |= version.is_some();
         self.due.push_back(Due::Sent(conn, buffer, written));
-        if let Some(version) = version {
-            self.due.push_back(Due::Received(conn, version));
+        if let Some(answer) = greeted {
+            self.due.push_back(Due::Received(conn, answer));
         }
     }
 

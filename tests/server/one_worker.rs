@@ -11,6 +11,7 @@ use mcproxy::control::{Control, Mail};
 use mcproxy::control_loop;
 use mcproxy::io::mio::{BackendAddress, MioIo, Socket};
 use mcproxy::limits::Limits;
+use mcproxy::memory::Budget;
 use mcproxy::ownership::Coordinator;
 use mcproxy::ownership::fence::Tokens;
 use mcproxy::placement::{Placement, Server as Placed};
@@ -103,6 +104,7 @@ fn settings(workers: usize, connect_timeout: Duration) -> Settings {
         rejoin: Rejoin::Flush,
         cas_fence: Duration::from_secs(600),
         tokens: Arc::new(Tokens::new(1 << 10)),
+        memory: Arc::new(Budget::new(1 << 30)),
         read_errors: ReadErrors::Error,
         join_gets: true,
         flush_all_enabled: true,

@@ -2,10 +2,9 @@
 //! have written.
 
 use super::super::generate::{self, Random, Scope};
-use super::super::meta::{Meta, MetaVerb};
-use super::super::naive::{self, Outcome};
+use super::super::meta::Meta;
+use super::super::naive::{self, sent};
 use super::super::text::{self, Request, Step, Store};
-use super::super::{binary, compose};
 use super::LIMITS;
 
 /// A parser of text whose word on what is canonical is looked at.
@@ -15,85 +14,10 @@ fn parse(input: &[u8]) -> Step<'_> {
     text::parse(input, 0, &LIMITS)
 }
 
-fn written(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let mut out = Vec::new();
-    write(&mut out);
-    out
-}
-
-/// What is sent for a request.
-struct Sent {
-    quick: Vec<u8>,
-    /// The same with line and value by themselves.
-    in_parts: Vec<u8>,
-    /// Written anew from what was read.
-    slow: Vec<u8>,
-    /// It is to be what the client sent.
-    copied: bool,
-}
-
-/// `None` for requests that are composed in one way only.
-fn sent(step: &Step<'_>, input: &[u8]) -> Option<Sent> {
-    match step {
-        Step::Request(Request::Store(store), total) => {
-            let (frame, value) = (&input[..*total], [store.value, b"\r\n"].concat());
-            Some(Sent {
-                quick: written(|out| compose::store(out, store, frame)),
-                in_parts: [written(|out| compose::store_head(out, store, frame)), value.clone()].concat(),
-                slow: [written(|out| compose::store_line(out, store)), value].concat(),
-                copied: store.canonical && !store.noreply,
-            })
-        }
-        Step::Request(Request::Meta(meta), total) if meta.verb != MetaVerb::Noop => {
-            let frame = &input[..*total];
-            let value = if meta.verb == MetaVerb::Set { [meta.value, b"\r\n"].concat() } else { Vec::new() };
-            Some(Sent {
-                quick: written(|out| compose::meta(out, meta, frame)),
-                in_parts: [written(|out| compose::meta_head(out, meta, frame)), value.clone()].concat(),
-                slow: [written(|out| compose::meta_line(out, meta)), value].concat(),
-                copied: meta.canonical && !meta.quiet,
-            })
-        }
-        _ => None,
-    }
-}
-
 /// Where the quick way and the slow one differ, or what is sent is not the request that the oracle has read.
 /// `Ok` says whether the client's own bytes are sent.
 fn judge(input: &[u8], parse: TextParser) -> Result<bool, String> {
-    let step = parse(input);
-    let (Some(Sent { quick, in_parts, slow, copied }), Step::Request(_, total)) = (sent(&step, input), &step)
-    else {
-        return Ok(false);
-    };
-    let fault = if quick != slow || in_parts != slow {
-        "composed in two ways"
-    } else if copied && quick != input[..*total] {
-        "not the client's bytes"
-    } else if audible(naive::parse_text(input, &LIMITS)) != audible(naive::parse_text(&quick, &LIMITS)) {
-        "another request"
-    } else {
-        return Ok(copied);
-    };
-    let [bytes, quick, slow] = [input, &quick[..], &slow[..]].map(|bytes| bytes.escape_ascii().to_string());
-    Err(format!("{fault}\n  bytes: \"{bytes}\"\n  quick: \"{quick}\"\n  slow:  \"{slow}\""))
-}
-
-/// A request as it would be if its client had not asked for silence.
-fn audible(outcome: Outcome) -> Option<naive::Request> {
-    let Outcome::Request(mut request, _) = outcome else { return None };
-    let quiet = if request.name.starts_with("meta") {
-        request.parts = [
-            &request.parts[..8],
-            &request.parts[8..].iter().filter(|flag| flag[0] != b'q').cloned().collect::<Vec<_>>(),
-        ]
-        .concat();
-        4
-    } else {
-        5
-    };
-    request.parts[quiet] = b"false".to_vec();
-    Some(request)
+    sent::text(input, &parse(input), &LIMITS).map(|sent| sent.is_some_and(|sent| sent.copied))
 }
 
 /// A request as clients write it, or any other, and often a fault in it.
@@ -221,23 +145,10 @@ fn binary_requests_are_sent_as_they_were_read() {
         if random.once_in(2) {
             generate::mutate(&mut random, &mut input);
         }
-        let binary::Step::Request(request, total) = binary::parse(&input, LIMITS.value_max) else { continue };
-        let shown = format!("seed {seed}: \"{}\"\n{REPEAT}", input.escape_ascii());
-        let (opcode, opaque) = (binary::answering(request.opcode).0, random.next() as u32);
-        let quick = written(|out| compose::binary(out, &request, &input[..total], opcode, opaque));
-        let mut slow = written(|out| compose::binary_head(out, &request, opcode, opaque));
-        slow.extend_from_slice(request.value);
-        assert_eq!(quick, slow, "{shown}");
-        // The oracle reads the same request from it.
-        let (Outcome::Request(mut read, _), Outcome::Request(again, bytes)) =
-            (naive::parse_binary(&input, LIMITS.value_max), naive::parse_binary(&quick, LIMITS.value_max))
-        else {
-            panic!("{shown}");
-        };
-        read.parts[0] = vec![opcode];
-        read.parts[1] = opaque.to_be_bytes().to_vec();
-        assert_eq!((read, quick.len()), (again, bytes), "{shown}");
-        sent += 1;
+        match sent::binary(&input, LIMITS.value_max, random.next() as u32) {
+            Ok(bytes) => sent += usize::from(bytes.is_some()),
+            Err(fault) => panic!("seed {seed}: {fault}\n{REPEAT}"),
+        }
     }
     assert!(sent > 40_000, "only {sent} were requests");
 }
