@@ -10,6 +10,7 @@ use super::rig::{Proxy, Talk, eventually, key_of, keys_of, stat, stats};
 use super::support::binary::Frame;
 
 const GET: u8 = 0x00;
+const NOOP: u8 = 0x0a;
 
 /// How long a storm lasts.
 const STORM: Duration = Duration::from_secs(3);
@@ -180,6 +181,20 @@ fn half_closed_clients_get_all_their_answers() {
     fleet.proxy.client().exchange("get half\r\n", "END\r\n");
 }
 
+/// A client may have few requests in flight before it has had answers: it has had a hundred of its own protocol.
+#[track_caller]
+fn well_known(mut client: Talk) -> Talk {
+    client.exchange("mn\r\n".repeat(100), "MN\r\n".repeat(100));
+    client
+}
+
+#[track_caller]
+fn well_known_by_noops(mut client: Talk) -> Talk {
+    client.send(Frame::request(NOOP, 1).bytes().repeat(100));
+    (0..100).for_each(|_| assert_eq!(client.frame().opcode, NOOP));
+    client
+}
+
 /// A hundred requests of each are in flight, on both backends and in all protocols, when they vanish.
 #[test]
 fn clients_that_vanish_with_100_requests_in_flight_leave_nothing_behind() {
@@ -193,7 +208,10 @@ fn clients_that_vanish_with_100_requests_in_flight_leave_nothing_behind() {
     nothing_stays(&fleet, || {
         for round in 0..100 {
             for requests in &all {
-                let mut client = fleet.proxy.client();
+                let mut client = match requests[0] {
+                    0x80 => well_known_by_noops(fleet.proxy.client()),
+                    _ => well_known(fleet.proxy.client()),
+                };
                 client.send(requests);
                 if round % 2 == 0 { client.reset() } else { drop(client) }
             }
@@ -217,7 +235,7 @@ fn answers_to_clients_that_have_vanished_reach_nobody_else() {
         let frozen = fleet.freeze(0);
         let asked = stat(&stats(&mut filler), "cmd_get");
         for number in 0..10 {
-            let mut client = fleet.proxy.client();
+            let mut client = well_known(fleet.proxy.client());
             let verb = ["get", "gets", "mg"][number % 3];
             client.send(keys.iter().map(|key| format!("{verb} {key} v\r\n")).collect::<String>());
             eventually("they are in flight", || {
