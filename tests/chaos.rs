@@ -10,8 +10,6 @@ mod support;
 mod account;
 #[path = "chaos/faults.rs"]
 mod faults;
-// The ways of the server's own tests; not all of them are needed here.
-#[allow(dead_code)]
 #[path = "server/rig.rs"]
 mod rig;
 
@@ -221,7 +219,7 @@ impl<'a> Client<'a> {
             Ok(Some((value, token))) => {
                 let (epoch, next) = self.account.has_seen(key, &value);
                 // Now and then long enough for a fault between reading and swapping.
-                if self.random.percent(5) {
+                if self.random.percent(2) {
                     let pause = Duration::from_millis(self.random.between(1, 700) as u64);
                     self.held.hold(key, token, pause);
                 }

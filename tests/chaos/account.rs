@@ -178,8 +178,11 @@ fn parse(value: &str) -> (u64, u64) {
     parts.unwrap_or_else(|| panic!("{value:?} is no counter"))
 }
 
-/// One counter that two clients have counted: (what was read, what became of storing one more).
-fn accounted(clients: &[&[(&str, Option<Swapped>)]], last: &str) -> Result<(), String> {
+/// What a client has read, and what became of storing one more.
+type Steps<'a> = &'a [(&'a str, Option<Swapped>)];
+
+/// One counter that some clients have counted.
+fn accounted(clients: &[Steps<'_>], last: &str) -> Result<(), String> {
     let keys = ["counter".to_owned()];
     let mut sum = Account::new(&keys);
     for steps in clients {
@@ -203,7 +206,7 @@ fn canary_lost_doubled_and_returned_updates_are_found() {
     assert_eq!(accounted(&[good, &[("2.0", stored)]], "2.1"), Ok(()));
     // An unknown update that was not applied.
     assert_eq!(accounted(&[&[("1.0", stored), ("1.1", unknown)]], "1.1"), Ok(()));
-    let bad: [(&[&[(&str, _)]], &str, &str); 6] = [
+    let bad: [(&[Steps<'_>], &str, &str); 6] = [
         (&[&[("1.0", stored)], &[("1.0", stored)]], "1.1", "stored by 2 clients"),
         (&[&[("1.0", stored), ("1.2", stored)]], "1.3", "stored by nobody"),
         (&[&[("1.0", stored), ("1.1", stored)]], "1.1", "it ends at 1"),

@@ -1,6 +1,9 @@
 //! What these tests share: the proxy as a process that can be signalled and waited for, a connection that reads
 //! only when it is told to, backends that are not there, and which key lives where.
 
+// Other test programs use it too, each a part of it.
+#![allow(dead_code)]
+
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
