@@ -1,8 +1,8 @@
-//! Counters driven by compare-and-swap while one memcached is stopped and goes on, again and again, and another is
-//! killed and restarted: every acknowledged update is accounted for.
+//! Counters driven by compare-and-swap while one memcached is stopped and goes on, again and again, and
+//! another is killed and restarted: every acknowledged update is accounted for.
 //!
-//! `MCPROXY_TEST_SECONDS=600` goes on for longer than the few seconds of every test run; `MCPROXY_TEST_SEED=7`
-//! chooses the faults' times.
+//! `MCPROXY_TEST_SECONDS=600` goes on for longer than the few seconds of every test run;
+//! `MCPROXY_TEST_SEED=7` chooses the faults' times.
 
 mod support;
 
@@ -36,8 +36,8 @@ const SEED: u64 = 0xc4a05;
 /// A freeze may be longer or shorter than this.
 const TIMEOUT: &str = "300ms";
 
-/// Far longer than any client here holds a token, and short enough to wait for: one that flaps stays out for so long at
-/// most.
+/// Far longer than any client here holds a token, and short enough to wait for: one that flaps stays out for
+/// so long at most.
 const CAS_FENCE: &str = "5s";
 
 #[test]

@@ -1,8 +1,8 @@
 //! What clients see when backends freeze, die, come back or cannot be reached, and when clients themselves
 //! misbehave: the real program with two workers, real memcacheds, real sockets.
 //!
-//! Times are chosen so that a slow machine can only make a test longer: an answer is waited for until it comes,
-//! and what is said to last is measured from before it begins.
+//! Times are chosen so that a slow machine can only make a test longer: an answer is waited for until it
+//! comes, and what is said to last is measured from before it begins.
 
 mod support;
 
@@ -14,16 +14,14 @@ mod compares;
 mod eject;
 #[path = "faults/fleet.rs"]
 mod fleet;
+#[path = "faults/frozen.rs"]
+mod frozen;
 #[path = "faults/idle.rs"]
 mod idle;
 #[path = "faults/rejoin.rs"]
 mod rejoin;
 #[path = "faults/restart.rs"]
 mod restart;
-// The ways of the server's own tests; not all of them are needed here.
-#[path = "faults/frozen.rs"]
-mod frozen;
-#[allow(dead_code)]
 #[path = "server/rig.rs"]
 mod rig;
 #[path = "faults/unreachable.rs"]

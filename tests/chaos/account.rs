@@ -1,16 +1,17 @@
 //! What clients were told, and what must follow from it.
 //!
-//! A counter's value is `epoch.count`. Whoever finds no item adds one with an epoch that nobody has used, and a
-//! count of 0; every swap keeps the epoch and raises the count by one. So within an epoch
+//! A counter's value is `epoch.count`. Whoever finds no item adds one with an epoch that nobody has used, and
+//! a count of 0; every swap keeps the epoch and raises the count by one. So within an epoch
 //!
 //! * each count is stored by one client, never by two: otherwise an update was lost, or applied twice;
-//! * no count is left out below the highest one: it was stored by somebody who was told so, or by somebody who was
-//!   told of an error;
-//! * the last item holds at least as many updates as were acknowledged, and at most as many more as are unknown.
+//! * no count is left out below the highest one: it was stored by somebody who was told so, or by somebody
+//!   who was told of an error;
+//! * the last item holds at least as many updates as were acknowledged, and at most as many more as are
+//!   unknown.
 //!
-//! An epoch ends with its item: when the process that held it was killed, or when its server returned and was made
-//! to forget. It never begins again: a client that has seen a later one of a counter must never see an earlier one,
-//! nor store on top of it.
+//! An epoch ends with its item: when the process that held it was killed, or when its server returned and was
+//! made to forget. It never begins again: a client that has seen a later one of a counter must never see an
+//! earlier one, nor store on top of it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -120,7 +121,8 @@ impl Account {
         self.counters.iter().flat_map(|counter| counter.epochs.values())
     }
 
-    /// Fails if an update was lost or doubled. The counters named by `lasting` must have been one item all the time.
+    /// Fails if an update was lost or doubled. The counters named by `lasting` must have been one item all
+    /// the time.
     pub(crate) fn check(&self, lasting: &[usize]) -> Result<(), String> {
         for (key, counter) in self.counters.iter().enumerate() {
             counter

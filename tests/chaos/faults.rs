@@ -74,8 +74,8 @@ impl Stopped {
 }
 
 impl Killed {
-    /// It comes back at once or after a while; with a counter whose token is the very one that some client has read
-    /// from a process before, and is about to swap by.
+    /// It comes back at once or after a while; with a counter whose token is the very one that some client
+    /// has read from a process before, and is about to swap by.
     pub(crate) fn harm(&mut self, random: &mut Random, keys: &[String], epochs: &AtomicU64, held: &Held) {
         (self.first, self.again) = (None, None);
         if random.percent(30) {

@@ -1,5 +1,5 @@
-//! Clients that come and go by the thousand, close one side, say little, or vanish: nothing of them stays, and
-//! the others are served.
+//! Clients that come and go by the thousand, close one side, say little, or vanish: nothing of them stays,
+//! and the others are served.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -43,8 +43,8 @@ impl Holdings {
     }
 }
 
-/// What the proxy holds before and after `misbehave` must be the same, and a client of each worker is served all
-/// the while.
+/// What the proxy holds before and after `misbehave` must be the same, and a client of each worker is served
+/// all the while.
 #[track_caller]
 fn nothing_stays(fleet: &Fleet, misbehave: impl FnOnce()) {
     let mut clients = fleet.clients();
@@ -184,7 +184,8 @@ fn half_closed_clients_get_all_their_answers() {
     fleet.proxy.client().exchange("get half\r\n", "END\r\n");
 }
 
-/// A client may have few requests in flight before it has had answers: it has had a hundred of its own protocol.
+/// A client may have few requests in flight before it has had answers: it has had a hundred of its own
+/// protocol.
 #[track_caller]
 fn well_known(mut client: Talk) -> Talk {
     client.exchange("mn\r\n".repeat(100), "MN\r\n".repeat(100));

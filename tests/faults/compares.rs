@@ -31,8 +31,9 @@ impl Compares {
         Compares { memcached: Server::memcached() }
     }
 
-    /// Sends each of them to the proxy, from every one of `clients` in turn, with a token that must not be taken.
-    /// Each must be answered as memcached answers a token that is not the present one, and change nothing.
+    /// Sends each of them to the proxy, from every one of `clients` in turn, with a token that must not be
+    /// taken. Each must be answered as memcached answers a token that is not the present one, and change
+    /// nothing.
     #[track_caller]
     pub(crate) fn are_refused(&self, proxy: &mut dyn FnMut() -> Talk, key: &str, token: u64) {
         let mut direct = Talk::tcp(self.memcached.address);

@@ -14,8 +14,8 @@ const EXISTS: u16 = 0x0002;
 /// The token that client 1 holds: large enough that every server can be brought to hand it out next.
 const OLD: u64 = 40;
 
-/// Client 1 has read v0 from A; A is stopped and ejected; client 2's v1 is acknowledged by B, which has handed
-/// out the same token for it; A returns. Client 1's token is taken by nobody, however it is sent.
+/// Client 1 has read v0 from A; A is stopped and ejected; client 2's v1 is acknowledged by B, which has
+/// handed out the same token for it; A returns. Client 1's token is taken by nobody, however it is sent.
 fn the_lost_update(rejoin: &'static str) {
     let fleet = Fleet::start(3, &ejecting(&["--rejoin", rejoin]));
     let compares = Compares::new();
@@ -79,8 +79,8 @@ fn check_readers(fleet: &Fleet, clients: &mut [Talk], key: &str, token: u64) {
     assert_eq!(reply.cas, token);
 }
 
-/// Reads on one connection and swaps on another, as gomemcache does with its pool, in every protocol; `value` is
-/// what is there, and 99 is afterwards.
+/// Reads on one connection and swaps on another, as gomemcache does with its pool, in every protocol; `value`
+/// is what is there, and 99 is afterwards.
 #[track_caller]
 fn wins_honestly(clients: &mut [Talk; 4], key: &str, value: Option<&str>) {
     let Some(value) = value else {

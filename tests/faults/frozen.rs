@@ -74,8 +74,8 @@ impl Asker {
     }
 }
 
-/// Two pauses, and with --failure-limit 2 the backend would be down if either were more than one failure, or if
-/// the answers between them did not count.
+/// Two pauses, and with --failure-limit 2 the backend would be down if either were more than one failure, or
+/// if the answers between them did not count.
 #[test]
 fn a_pause_with_500_requests_in_flight_is_one_failure() {
     let timeout = format!("{}s", TIMEOUT.as_secs());

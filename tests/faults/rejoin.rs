@@ -40,8 +40,8 @@ fn check(client: &mut Talk, keys: &[String], value: Option<&str>) {
     }
 }
 
-/// A key that cannot stand in a line of text, so that it can be forgotten only with everything else. Written into
-/// such a line all the same, it would be a command.
+/// A key that cannot stand in a line of text, so that it can be forgotten only with everything else. Written
+/// into such a line all the same, it would be a command.
 #[track_caller]
 fn store_an_odd_key_of_s0(client: &mut Talk) {
     let key = keys_of(0, 3, "odd\r\nset injected 0 0 1\r\nx\r\n", 1).remove(0);
@@ -275,8 +275,8 @@ fn it_returns_only_when_every_retired_link_has_ended() {
     mock.nothing_left().expect("no more");
 }
 
-/// A write that lies unread in the socket of a frozen memcached is applied when that wakes up, closed or not. It
-/// must not survive the cleaning. It happens in half of the tries, so there are several.
+/// A write that lies unread in the socket of a frozen memcached is applied when that wakes up, closed or not.
+/// It must not survive the cleaning. It happens in half of the tries, so there are several.
 #[test]
 fn a_write_that_lay_in_a_frozen_servers_socket_does_not_come_back() {
     std::thread::scope(|scope| {

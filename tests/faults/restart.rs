@@ -1,5 +1,5 @@
-//! A memcached that was restarted issues the same CAS tokens again. With `--auto-eject` or without, a token of
-//! the process before is not taken.
+//! A memcached that was restarted issues the same CAS tokens again. With `--auto-eject` or without, a token
+//! of the process before is not taken.
 
 use std::sync::Arc;
 
@@ -65,8 +65,8 @@ fn a_token_of_the_process_before_is_never_taken() {
     }
 }
 
-/// After `--cas-fence` nobody holds a token from before any more, and what the server says counts again: here of
-/// a token that it has handed out past the proxy.
+/// After `--cas-fence` nobody holds a token from before any more, and what the server says counts again: here
+/// of a token that it has handed out past the proxy.
 #[test]
 fn the_fence_ends() {
     let arguments = [&QUICK[..], &["--cas-fence", "1s"]].concat();

@@ -1,5 +1,5 @@
-//! Backends that die, that accept and never answer, and that cannot be reached at all: in each case their clients
-//! get an error that names them, the others lose nothing, and recovery needs no hand.
+//! Backends that die, that accept and never answer, and that cannot be reached at all: in each case their
+//! clients get an error that names them, the others lose nothing, and recovery needs no hand.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};

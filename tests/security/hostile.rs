@@ -43,8 +43,8 @@ const NUMBERS: &[&str] = &[
     "00000000000000000000000000000000000000000000000005",
 ];
 
-/// Where they stand. What follows the line is a value for a memcached that takes the number as 5, and commands
-/// for one that does not.
+/// Where they stand. What follows the line is a value for a memcached that takes the number as 5, and
+/// commands for one that does not.
 const PLACES: &[&str] = &[
     "set key 0 0 #",
     "set key # 0 5",

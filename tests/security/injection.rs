@@ -1,5 +1,5 @@
-//! Keys that hold commands. A binary key may hold any byte, and so may a base64 key of the meta protocol; on a
-//! text link they must stay keys.
+//! Keys that hold commands. A binary key may hold any byte, and so may a base64 key of the meta protocol; on
+//! a text link they must stay keys.
 
 use super::oracle::Watched;
 use super::support::base64::base64;

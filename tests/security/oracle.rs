@@ -11,7 +11,8 @@ use super::support::process::Server;
 use super::support::relay::Relay;
 use super::support::report::escape;
 
-/// The last request that the oracle is asked in text. Its answer shows that what came before was not waited for.
+/// The last request that the oracle is asked in text. Its answer shows that what came before was not waited
+/// for.
 const TEXT_FENCE: &[u8] = b"mg ~fence~ k Ofence\r\n";
 const TEXT_FENCE_ANSWER: &[u8] = b"EN k~fence~ Ofence\r\n";
 
@@ -85,7 +86,8 @@ impl Watched {
             let answers = self
                 .answers_to(link)
                 .map_err(|problem| format!("{} became {}: {problem}", escape(input), escape(&link.bytes)))?;
-            // A quiet `ma` that may create goes out as it is with an `mn` behind it, and may or may not be heard.
+            // A quiet `ma` that may create goes out as it is with an `mn` behind it, and may or may not be
+            // heard.
             let fences = count(&link.bytes, b" q\r\nmn\r\n");
             least += answers.saturating_sub(fences);
             most += answers;

@@ -1,5 +1,5 @@
-//! Counters that are read with their token and swapped by it, in each protocol: a blocking connection, one request
-//! and one answer at a time.
+//! Counters that are read with their token and swapped by it, in each protocol: a blocking connection, one
+//! request and one answer at a time.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
