@@ -55,6 +55,8 @@ pub(super) struct Client {
     pub(super) answer_bytes: usize,
     /// When it last sent or took something.
     pub(super) moved: Time,
+    /// When the first bytes of what it has not sent whole came.
+    pub(super) began: Time,
     /// The tick in which requests were last read from it.
     pub(super) last_run: u32,
     pub(super) dirty: bool,
@@ -519,6 +521,7 @@ impl Proxy {
         let Some(client) = self.client(conn) else { return };
         debug_assert!(client.unread.is_empty());
         client.progress = progress;
+        client.began = client.moved;
         grow(&mut client.unread, rest.len(), progress);
         client.unread.extend_from_slice(rest);
         self.charge_client(conn);
