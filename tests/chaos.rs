@@ -45,6 +45,11 @@ fn every_update_is_accounted_for() {
     torture("every_update_is_accounted_for", &[]);
 }
 
+#[test]
+fn every_update_is_accounted_for_with_auto_eject() {
+    torture("every_update_is_accounted_for_with_auto_eject", &["--auto-eject"]);
+}
+
 fn torture(test: &str, further: &[&str]) {
     let seed = seed_from_environment().unwrap_or(SEED);
     let duration = Duration::from_secs(number_from_environment(SECONDS_VARIABLE).unwrap_or(SECONDS));

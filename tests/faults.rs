@@ -18,6 +18,8 @@ mod fleet;
 mod frozen;
 #[path = "faults/idle.rs"]
 mod idle;
+#[path = "faults/overlap.rs"]
+mod overlap;
 #[path = "faults/rejoin.rs"]
 mod rejoin;
 #[path = "faults/restart.rs"]
