@@ -2,7 +2,7 @@
 //! written in its place, or everything if those are too many. The first worker does it for all.
 
 use crate::io::ConnId;
-use crate::ownership::change::{Notice, Written};
+use crate::ownership::change::{Notice, Outcome, Written};
 use crate::protocol::compose;
 
 use super::Proxy;
@@ -29,7 +29,9 @@ impl Proxy {
         let standing = |link: &super::Link| link.state == LinkState::Standing;
         let conn =
             self.backends[backend].text.filter(|&conn| self.link(conn).is_some_and(|link| standing(link)));
-        let Some(conn) = conn else { return self.finish_cleaning(Some("no link to it stands".to_string())) };
+        let Some(conn) = conn else {
+            return self.finish_cleaning(Outcome::Failed("no link to it stands".to_string()));
+        };
         if written.more {
             self.counters.rejoin_flushes += 1;
             let expect = Expect::Line { verb: LineVerb::FlushAll, quiet: false };
@@ -47,11 +49,8 @@ impl Proxy {
         let expect = Expect::Line { verb: LineVerb::Delete, quiet: false };
         self.clean_one(conn, backend, expect, |out| compose::delete(out, key));
         let meanwhile = self.placement.owner(key);
-        if let Some(cleaning) = &mut self.cleaning {
-            cleaning.waiting += 1;
-        }
-        let (target, protocol) = (self.cleaning_target(), LinkProtocol::Text);
-        self.queue_or_fail(meanwhile, protocol, target, expect, &[], |out, _| {
+        // Whether it answers says nothing of the one that returns.
+        self.queue_or_fail(meanwhile, LinkProtocol::Text, Target::Nobody, expect, &[], |out, _| {
             compose::delete(out, key);
             Value::None
         });
@@ -68,7 +67,7 @@ impl Proxy {
         cleaning.waiting += 1;
         let target = self.cleaning_target();
         if let Err(why) = self.queue_own(conn, backend, target, expect, compose) {
-            self.finish_cleaning(Some(why.words().to_string()));
+            self.finish_cleaning(Outcome::Failed(why.words().to_string()));
         }
     }
 
@@ -88,25 +87,25 @@ impl Proxy {
         }
         if !matches!(line, b"OK\r\n" | b"DELETED\r\n" | b"NOT_FOUND\r\n") {
             let words = line.trim_ascii_end().escape_ascii().to_string();
-            return self.finish_cleaning(Some(words));
+            return self.finish_cleaning(Outcome::Refused(words));
         }
         let Some(cleaning) = &mut self.cleaning else { return };
         cleaning.waiting -= 1;
         if cleaning.waiting == 0 {
-            self.finish_cleaning(None);
+            self.finish_cleaning(Outcome::Done);
         }
     }
 
     /// A backend has not answered.
     pub(super) fn cleaning_failed(&mut self, number: u32, words: &str) {
         if self.is_cleaning(number) {
-            self.finish_cleaning(Some(words.to_string()));
+            self.finish_cleaning(Outcome::Failed(words.to_string()));
         }
     }
 
-    fn finish_cleaning(&mut self, refused: Option<String>) {
+    fn finish_cleaning(&mut self, outcome: Outcome) {
         if let Some(cleaning) = self.cleaning.take() {
-            self.notify(Notice::Cleaned { number: cleaning.number, refused });
+            self.notify(Notice::Cleaned { number: cleaning.number, outcome });
         }
     }
 }

@@ -34,7 +34,7 @@ impl Proxy {
                 self.broadcast_answered((index, generation), Some(text.into_bytes()));
             }
             Target::Cleaning(number) => self.cleaning_failed(number, why.words()),
-            Target::Joined | Target::Mark => {}
+            Target::Joined | Target::Nobody | Target::Mark => {}
         }
     }
 

@@ -169,7 +169,7 @@ impl Proxy {
             let state = &self.backends[backend];
             let unsettled = state.retired.len() + usize::from(state.untracked);
             let written = match moving.change.kind {
-                Kind::Return => self.written_of(backend),
+                Kind::Return => self.written_of(&moving.change.next),
                 Kind::Eject | Kind::Restart => Written::default(),
             };
             self.notify(Notice::Confirmed { number, unsettled, written });
@@ -183,9 +183,10 @@ impl Proxy {
         link.is_in_use() && link.queue.pipeline.get(link.marks).is_some_and(|pending| pending.start < end)
     }
 
-    fn written_of(&self, backend: usize) -> Written {
-        let home = &self.ownership.home;
-        let keys = self.written.keys.iter().filter(|key| home.owner(key) == backend).cloned().collect();
+    /// What was written of the keys that get another owner.
+    fn written_of(&self, next: &Ownership) -> Written {
+        let moves = |key: &[u8]| self.placement.owner(key) != next.present.owner(key);
+        let keys = self.written.keys.iter().filter(|key| moves(key)).cloned().collect();
         Written { keys, more: self.written.more }
     }
 
@@ -195,11 +196,11 @@ impl Proxy {
         for (backend, away) in next.away.iter().enumerate() {
             if !away && self.ownership.away[backend] {
                 self.take_health(backend, Health::Up);
-                let home = &next.home;
-                self.written.keys.retain(|key| home.owner(key) != backend);
-                self.written.bytes = self.written.keys.iter().map(|key| key.len()).sum();
             }
         }
+        // What lies at home again, nobody else has.
+        self.written.keys.retain(|key| next.away[next.home.owner(key)]);
+        self.written.bytes = self.written.keys.iter().map(|key| key.len()).sum();
         self.ownership = next.clone();
         self.placement = next.present.clone();
         self.placed += 1;
