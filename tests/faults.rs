@@ -18,6 +18,8 @@ mod fleet;
 mod frozen;
 #[path = "faults/idle.rs"]
 mod idle;
+#[path = "faults/memory.rs"]
+mod memory;
 #[path = "faults/overlap.rs"]
 mod overlap;
 #[path = "faults/rejoin.rs"]
