@@ -194,8 +194,7 @@ impl Proxy {
         if why == Why::TimedOut {
             self.count_failure(backend, why);
         }
-        let why = (why != Why::TimedOut).then_some(why);
-        lost.extend(self.requeue(backend, protocol, rest, why));
+        lost.extend(self.requeue(backend, protocol, rest, None));
         self.fail_all(backend, lost);
     }
 

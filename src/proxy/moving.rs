@@ -125,7 +125,8 @@ impl Proxy {
     fn give_up_links(&mut self, backend: usize) {
         for conn in [self.backends[backend].text, self.backends[backend].binary].into_iter().flatten() {
             match self.link(conn).map(|link| link.state) {
-                Some(LinkState::Standing) => self.retire_link(conn, Why::Down),
+                // What may have been applied must not look like what was never sent.
+                Some(LinkState::Standing) => self.retire_link(conn, Why::Lost),
                 Some(_) => self.lose_link(conn, Why::Down),
                 None => {}
             }

@@ -1,0 +1,78 @@
+//! Ejection and return, seen by one worker: what was under way, what is made to be forgotten and where, and
+//! that a backend comes back. `src/sim` has found each of these the hard way.
+
+use mcproxy::io::{ConnId, Failure};
+use mcproxy::ownership::change::{Notice, Written};
+
+use super::rig::{Rig, settings};
+use super::words::error;
+
+/// Backends are ejected after one failure; those that are given up can't be reached.
+fn ejecting(change: impl FnOnce(&mut mcproxy::proxy::settings::Settings)) -> Rig {
+    let mut rig = Rig::with(settings(|settings| {
+        (settings.auto_eject, settings.failure_limit) = (true, 1);
+        change(settings);
+    }));
+    rig.connecting = false;
+    // The probe of a backend without a link needs one; these stand already.
+    rig.wait(1);
+    rig
+}
+
+/// A backend's link is lost with a request in flight.
+fn eject(rig: &mut Rig, client: ConnId, backend: usize) {
+    let key = rig.key(backend, 0);
+    rig.receive(client, format!("get {key}\r\n"));
+    rig.fail(rig.link(backend), Failure::Reset);
+    assert_eq!(rig.got(client), error(backend, "connection lost"));
+}
+
+/// It can be reached again, and is probed.
+fn let_return(rig: &mut Rig, backend: usize) -> ConnId {
+    for _ in 0..100 {
+        rig.wait(100);
+        if let Some(&link) = rig.links(backend).first() {
+            rig.connect(link);
+            return link;
+        }
+    }
+    panic!("backend {backend} is not probed");
+}
+
+/// Answers what backends are asked to forget; gives how many keys that was, by backend.
+fn forget_all(rig: &mut Rig) -> [usize; 3] {
+    let mut many = [0; 3];
+    loop {
+        let before = many;
+        for backend in 0..3 {
+            for link in rig.links(backend) {
+                let lines = rig.got(link);
+                for line in lines.lines() {
+                    assert!(line.starts_with("delete "), "{line}");
+                    many[backend] += 1;
+                    rig.receive(link, "DELETED\r\n");
+                }
+            }
+        }
+        if many == before {
+            return many;
+        }
+    }
+}
+
+#[test]
+fn what_was_in_flight_to_an_ejected_backend_is_not_told_apart_from_what_was_applied() {
+    let mut rig = ejecting(|_| {});
+    rig.connecting = true;
+    let (a, client, other) = (rig.key(0, 0), rig.client(), rig.client());
+    let text = rig.link(0);
+    rig.receive(client, format!("set {a} 0 0 1\r\nx\r\n"));
+    let mut get = [0; 24];
+    (get[0], get[3], get[11]) = (0x80, a.len() as u8, a.len() as u8);
+    rig.receive(other, [&get[..], a.as_bytes()].concat());
+    let binary = *rig.links(0).iter().find(|&&link| link != text).expect("a binary link");
+    rig.connecting = false;
+    rig.fail(binary, Failure::Reset);
+    assert_eq!(rig.counters()["ejections"], 1);
+    assert_eq!(rig.got(client), error(0, "connection lost"), "it may have been applied");
+}
