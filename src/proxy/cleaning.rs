@@ -41,11 +41,14 @@ impl Proxy {
         }
     }
 
-    /// A key is forgotten by the backend that returns, and by the one that owned it meanwhile: should that
-    /// own it again, what it has will be old.
+    /// A key is forgotten by the backend that returns, and by the one that owned it meanwhile, if that does not
+    /// keep it: should that own it again, what it has will be old.
     fn forget(&mut self, key: &[u8], conn: ConnId, backend: usize) {
         let expect = Expect::Line { verb: LineVerb::Delete, quiet: false };
         self.clean_one(conn, backend, expect, |out| compose::delete(out, key));
+        if !self.moving.as_ref().is_some_and(|moving| moving.moves(key, &self.placement)) {
+            return;
+        }
         let meanwhile = self.placement.owner(key);
         if let Some(cleaning) = &mut self.cleaning {
             cleaning.waiting += 1;

@@ -31,7 +31,7 @@ pub(super) struct Moving {
 
 impl Moving {
     /// The key has another owner after the change.
-    fn moves(&self, key: &[u8], present: &Placement) -> bool {
+    pub(super) fn moves(&self, key: &[u8], present: &Placement) -> bool {
         self.change.kind != Kind::Restart && present.owner(key) != self.change.next.present.owner(key)
     }
 
@@ -170,7 +170,7 @@ impl Proxy {
             let state = &self.backends[backend];
             let unsettled = state.retired.len() + usize::from(state.untracked);
             let written = match moving.change.kind {
-                Kind::Return => self.written_of(backend),
+                Kind::Return => self.written(),
                 Kind::Eject | Kind::Restart => Written::default(),
             };
             self.notify(Notice::Confirmed { number, unsettled, written });
@@ -184,10 +184,10 @@ impl Proxy {
         link.is_in_use() && link.queue.pipeline.get(link.marks).is_some_and(|pending| pending.start < end)
     }
 
-    fn written_of(&self, backend: usize) -> Written {
-        let home = &self.ownership.home;
-        let keys = self.written.keys.iter().filter(|key| home.owner(key) == backend).cloned().collect();
-        Written { keys, more: self.written.more }
+    /// Whatever was written of any ejected backend's keys: one that returns may have stood in for another
+    /// before it was ejected itself, and has of those too what is old.
+    fn written(&self) -> Written {
+        Written { keys: self.written.keys.iter().cloned().collect(), more: self.written.more }
     }
 
     /// Step three.
@@ -196,9 +196,6 @@ impl Proxy {
         for (backend, away) in next.away.iter().enumerate() {
             if !away && self.ownership.away[backend] {
                 self.take_health(backend, Health::Up);
-                let home = &next.home;
-                self.written.keys.retain(|key| home.owner(key) != backend);
-                self.written.bytes = self.written.keys.iter().map(|key| key.len()).sum();
             }
         }
         self.ownership = next.clone();
@@ -206,6 +203,7 @@ impl Proxy {
         self.placed += 1;
         self.fenced = !next.fences.is_empty();
         self.away = next.is_away();
+        // One that is still away may have stood in for those that are not any more.
         if !self.away {
             self.written = WrittenKeys::default();
         }

@@ -76,3 +76,30 @@ fn what_was_in_flight_to_an_ejected_backend_is_not_told_apart_from_what_was_appl
     assert_eq!(rig.counters()["ejections"], 1);
     assert_eq!(rig.got(client), error(0, "connection lost"), "it may have been applied");
 }
+
+#[test]
+fn one_that_stood_in_for_another_forgets_that_ones_keys_too() {
+    let mut rig = ejecting(|_| {});
+    let client = rig.client();
+    let home = rig.settings.placement.clone();
+    let second = home.without(&[true, false, false]);
+    let key = (0..).map(|number| rig.key(0, number)).find(|key| second.owner(key.as_bytes()) == 1);
+    let key = key.expect("one of them goes to 1");
+    let set = format!("set {key} 0 0 1\r\nx\r\n");
+    eject(&mut rig, client, 0);
+    rig.receive(client, &set);
+    assert_eq!(rig.saw(1), set);
+    rig.answer(1, "STORED\r\n");
+    assert_eq!(rig.got(client), "STORED\r\n");
+    eject(&mut rig, client, 1);
+    rig.receive(client, &set);
+    assert_eq!(rig.saw(2), set);
+    rig.answer(2, "STORED\r\n");
+    assert_eq!(rig.got(client), "STORED\r\n");
+    let_return(&mut rig, 1);
+    assert_eq!(forget_all(&mut rig), [0, 1, 1], "1 has an older value of it, and 2 does not keep it");
+    assert_eq!(rig.counters()["returns"], 1);
+    let_return(&mut rig, 0);
+    assert_eq!(forget_all(&mut rig), [1, 1, 0], "and now it goes home");
+    assert_eq!(rig.counters()["returns"], 2);
+}
