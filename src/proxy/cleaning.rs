@@ -14,9 +14,17 @@ use super::link_queue::Value;
 pub(super) struct Cleaning {
     /// Of the change.
     number: u64,
+    /// On what, and whose.
+    conn: ConnId,
+    backend: usize,
     /// Answers to come.
     waiting: usize,
+    /// Keys whose turn comes then.
+    rest: Vec<Box<[u8]>>,
 }
+
+/// Keys that are asked to be forgotten at once: a link takes as many, for clients want it too.
+const BATCH: usize = 64;
 
 impl Proxy {
     /// Begins it.
@@ -25,19 +33,39 @@ impl Proxy {
             return;
         };
         let backend = moving.change.backend;
-        self.cleaning = Some(Cleaning { number, waiting: 0 });
-        let standing = |link: &super::Link| link.state == LinkState::Standing;
-        let conn =
-            self.backends[backend].text.filter(|&conn| self.link(conn).is_some_and(|link| standing(link)));
-        let Some(conn) = conn else { return self.finish_cleaning(Some("no link to it stands".to_string())) };
+        let conn = self.backends[backend].text.filter(|&conn| self.stands(conn));
+        let Some(conn) = conn else {
+            let refused = Some("no link to it stands".to_string());
+            return self.notify(Notice::Cleaned { number, refused });
+        };
+        let rest = written.keys.clone();
+        self.cleaning = Some(Cleaning { number, conn, backend, waiting: 0, rest });
         if written.more {
+            debug_assert!(written.keys.is_empty());
             self.counters.rejoin_flushes += 1;
             let expect = Expect::Line { verb: LineVerb::FlushAll, quiet: false };
             return self.clean_one(conn, backend, expect, |out| compose::flush_all(out, None));
         }
-        for key in &written.keys {
+        self.forget_more();
+    }
+
+    fn stands(&mut self, conn: ConnId) -> bool {
+        self.link(conn).is_some_and(|link| link.state == LinkState::Standing)
+    }
+
+    /// The next keys.
+    fn forget_more(&mut self) {
+        let batch = BATCH.min(self.settings.limits.link_requests_max);
+        let Some(cleaning) = &mut self.cleaning else { return };
+        let (conn, backend) = (cleaning.conn, cleaning.backend);
+        let left = cleaning.rest.len().saturating_sub(batch);
+        let keys = cleaning.rest.split_off(left);
+        if !self.stands(conn) {
+            return self.finish_cleaning(Some("connection lost".to_string()));
+        }
+        for key in keys {
             self.counters.rejoin_deletes += 1;
-            self.forget(key, conn, backend);
+            self.forget(&key, conn, backend);
         }
     }
 
@@ -95,8 +123,13 @@ impl Proxy {
         }
         let Some(cleaning) = &mut self.cleaning else { return };
         cleaning.waiting -= 1;
-        if cleaning.waiting == 0 {
+        if cleaning.waiting > 0 {
+            return;
+        }
+        if cleaning.rest.is_empty() {
             self.finish_cleaning(None);
+        } else {
+            self.forget_more();
         }
     }
 

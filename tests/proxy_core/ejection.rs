@@ -103,3 +103,24 @@ fn one_that_stood_in_for_another_forgets_that_ones_keys_too() {
     assert_eq!(forget_all(&mut rig), [1, 1, 0], "and now it goes home");
     assert_eq!(rig.counters()["returns"], 2);
 }
+
+#[test]
+fn more_keys_are_forgotten_than_a_link_takes_at_once() {
+    let mut rig = ejecting(|settings| settings.limits.link_requests_max = 2);
+    let client = rig.client();
+    eject(&mut rig, client, 0);
+    for number in 0..7 {
+        let key = rig.key(0, number);
+        rig.receive(client, format!("set {key} 0 0 1\r\nx\r\n"));
+        for backend in [1, 2] {
+            if !rig.saw(backend).is_empty() {
+                rig.answer(backend, "STORED\r\n");
+            }
+        }
+        assert_eq!(rig.got(client), "STORED\r\n");
+    }
+    let_return(&mut rig, 0);
+    let many = forget_all(&mut rig);
+    assert_eq!((many[0], many[1] + many[2]), (7, 7));
+    assert_eq!(rig.counters()["returns"], 1);
+}
