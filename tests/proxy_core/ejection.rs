@@ -124,3 +124,24 @@ fn more_keys_are_forgotten_than_a_link_takes_at_once() {
     assert_eq!((many[0], many[1] + many[2]), (7, 7));
     assert_eq!(rig.counters()["returns"], 1);
 }
+
+#[test]
+fn a_link_that_has_answered_already_answers_a_probe() {
+    // The other worker's confirmations are the test's to give.
+    let mut rig = Rig::with(settings(|settings| (settings.workers, settings.failure_limit) = (2, 1)));
+    let (a, client) = (rig.key(0, 0), rig.client());
+    rig.eof(rig.link(0));
+    rig.pids[0] = 2;
+    rig.receive(client, format!("get {a}\r\n"));
+    assert_eq!(rig.saw(0), "", "it is another process, of which the other worker does not know yet");
+    let failed = Notice::Failed { backend: 0, why: "timed out" };
+    rig.coordinator.handle_notice(rig.now, 1, failed);
+    rig.wait(2500);
+    let number = rig.coordinator.ownership().number + 1;
+    let confirmed = Notice::Confirmed { number, unsettled: 0, written: Written::default() };
+    rig.coordinator.handle_notice(rig.now, 1, confirmed);
+    rig.wait(2500);
+    rig.got(client);
+    rig.receive(client, format!("get {a}\r\n"));
+    assert_eq!(rig.saw(0), format!("get {a}\r\n"), "it is up again: {}", rig.got(client));
+}
