@@ -3,6 +3,8 @@
 
 use crate::io::ConnId;
 use crate::limits::LINE_MAX;
+use crate::ownership::Ownership;
+use crate::ownership::change::Change;
 
 use super::Proxy;
 use super::client::Client;
@@ -41,6 +43,22 @@ impl Proxy {
             }
         }
         Ok(())
+    }
+
+    /// Whom this worker takes to own a key; nobody while that is about to change.
+    pub fn owner_of(&self, key: &[u8]) -> Option<usize> {
+        let moves = self.moving.as_ref().is_some_and(|moving| moving.moves(key, &self.placement));
+        (!moves).then(|| self.placement.owner(key))
+    }
+
+    /// What this worker goes by, and the change of it that it makes.
+    pub fn ownership(&self) -> (&Ownership, Option<&Change>) {
+        (&self.ownership, self.moving.as_ref().map(|moving| &*moving.change))
+    }
+
+    /// Clients whose next request waits for a change of owners.
+    pub fn held_clients(&self) -> usize {
+        self.held.len()
     }
 
     /// Nobody is there and nobody waits: nothing is kept for anybody.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::io::ConnId;
-use crate::limits::{WRITTEN_BYTES_MAX, WRITTEN_KEYS_MAX};
+use crate::limits::WRITTEN_BYTES_MAX;
 use crate::ownership::Ownership;
 use crate::ownership::change::{Change, Health, Kind, Notice, Order, Written};
 use crate::placement::{Place, Placement};
@@ -52,9 +52,9 @@ pub(super) struct WrittenKeys {
 }
 
 impl WrittenKeys {
-    fn add(&mut self, key: &[u8]) {
+    fn add(&mut self, key: &[u8], keys_max: usize) {
         // A key that stands on no line of text cannot be deleted by one.
-        let fits = self.keys.len() < WRITTEN_KEYS_MAX && self.bytes < WRITTEN_BYTES_MAX;
+        let fits = self.keys.len() < keys_max && self.bytes < WRITTEN_BYTES_MAX;
         if self.more || !fits || key.iter().any(|byte| byte.is_ascii_control() || *byte == b' ') {
             self.keys = BTreeSet::new();
             self.more = true;
@@ -95,7 +95,7 @@ impl Proxy {
     #[cold]
     fn note_write_elsewhere(&mut self, key: &[u8]) {
         if self.ownership.away[self.ownership.home.owner(key)] {
-            self.written.add(key);
+            self.written.add(key, self.settings.limits.written_keys_max);
         }
     }
 
