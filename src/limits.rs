@@ -34,11 +34,7 @@ pub const CAS_FENCES_MAX: usize = 16;
 /// Tokens remembered while fences stand, eight bytes each. What is forgotten costs a client one more read.
 pub const CAS_TOKENS: usize = 1 << 17;
 
-/// Keys of an ejected backend of which is known that others have written them; with more, it is flushed when
-/// it returns.
-pub const WRITTEN_KEYS_MAX: usize = 10_000;
-
-/// Bytes of these.
+/// Bytes of the keys of an ejected backend of which is known that others have written them.
 pub const WRITTEN_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes of the answer to the question that a link begins with.
@@ -79,6 +75,9 @@ pub struct Limits {
     pub moved_min: usize,
     /// Links whose sending side is shut down and that wait for the backend's end, per backend.
     pub retired_links_max: usize,
+    /// Keys of an ejected backend of which is known that others have written them; with more, it is flushed
+    /// when it returns.
+    pub written_keys_max: usize,
 }
 
 impl Default for Limits {
@@ -99,6 +98,7 @@ impl Default for Limits {
             reply_value_max: 1 << 30,
             moved_min: 16 << 10,
             retired_links_max: 8,
+            written_keys_max: 10_000,
         }
     }
 }

@@ -6,6 +6,7 @@ mod proxy_core {
     mod binary;
     mod bounds;
     mod chaos;
+    mod ejection;
     mod health;
     mod joined;
     mod joined_bounds;

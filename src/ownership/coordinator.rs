@@ -14,7 +14,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::limits::{CAS_FENCES_MAX, WRITTEN_KEYS_MAX};
+use crate::limits::CAS_FENCES_MAX;
+use crate::placement::Placement;
 use crate::proxy::settings::{Rejoin, Settings};
 use crate::time::Time;
 
@@ -45,7 +46,11 @@ pub struct Coordinator {
     orders: VecDeque<(usize, Order)>,
     /// The state of a small generator of jitter, seeded from outside.
     jitter: u64,
+    make_table: MakeTable,
 }
+
+/// Makes the table without those backends that are away, of the one with all of them.
+pub type MakeTable = fn(&Placement, &[bool]) -> Arc<Placement>;
 
 #[derive(Debug, Default)]
 struct Backend {
@@ -98,6 +103,12 @@ struct Current {
 impl Coordinator {
     /// All backends serve. `seed` feeds the jitter of probes.
     pub fn new(settings: Arc<Settings>, seed: u64) -> Self {
+        Self::with_tables(settings, seed, |home, away| Arc::new(home.without(away)))
+    }
+
+    /// As [`Self::new`], with tables by `make_table`: somebody who runs many of these may have made them
+    /// before.
+    pub fn with_tables(settings: Arc<Settings>, seed: u64, make_table: MakeTable) -> Self {
         let count = settings.backends.len();
         Coordinator {
             now: Time::default(),
@@ -108,6 +119,7 @@ impl Coordinator {
             restarted: VecDeque::new(),
             orders: VecDeque::new(),
             jitter: seed | 1,
+            make_table,
             settings,
         }
     }
@@ -312,8 +324,8 @@ impl Coordinator {
         let over = if kind == Kind::Restart {
             Over::Restarted { backend, present: next.present.clone() }
         } else {
-            let to =
-                if away.contains(&true) { Arc::new(next.home.without(&away)) } else { next.home.clone() };
+            let home = &next.home;
+            let to = if away.contains(&true) { (self.make_table)(home, &away) } else { home.clone() };
             let from = std::mem::replace(&mut next.present, to.clone());
             Over::Moved { from, to }
         };
@@ -357,7 +369,7 @@ impl Coordinator {
         }
         let (backend, kind) = (current.change.backend, current.change.kind);
         current.waiting[worker] = false;
-        current.written.add(written, WRITTEN_KEYS_MAX);
+        current.written.add(written, self.settings.limits.written_keys_max);
         if kind == Kind::Eject {
             self.note_ejected(backend, worker, unsettled > 0);
         }

@@ -2,7 +2,7 @@
 //! written in its place, or everything if those are too many. The first worker does it for all.
 
 use crate::io::ConnId;
-use crate::ownership::change::{Notice, Outcome, Written};
+use crate::ownership::change::{Health, Notice, Outcome, Written};
 use crate::protocol::compose;
 
 use super::Proxy;
@@ -14,9 +14,17 @@ use super::link_queue::Value;
 pub(super) struct Cleaning {
     /// Of the change.
     number: u64,
+    /// On what, and whose.
+    conn: ConnId,
+    backend: usize,
     /// Answers to come.
     waiting: usize,
+    /// Keys whose turn comes then.
+    rest: Vec<Box<[u8]>>,
 }
+
+/// Keys that are asked to be forgotten at once: a link takes as many, for clients want it too.
+const BATCH: usize = 64;
 
 impl Proxy {
     /// Begins it.
@@ -25,32 +33,55 @@ impl Proxy {
             return;
         };
         let backend = moving.change.backend;
-        self.cleaning = Some(Cleaning { number, waiting: 0 });
-        let standing = |link: &super::Link| link.state == LinkState::Standing;
-        let conn =
-            self.backends[backend].text.filter(|&conn| self.link(conn).is_some_and(|link| standing(link)));
+        let conn = self.backends[backend].text.filter(|&conn| self.stands(conn));
         let Some(conn) = conn else {
-            return self.finish_cleaning(Outcome::Failed("no link to it stands".to_string()));
+            let outcome = Outcome::Failed("no link to it stands".to_string());
+            return self.notify(Notice::Cleaned { number, outcome });
         };
+        let rest = written.keys.clone();
+        self.cleaning = Some(Cleaning { number, conn, backend, waiting: 0, rest });
         if written.more {
+            debug_assert!(written.keys.is_empty());
             self.counters.rejoin_flushes += 1;
             let expect = Expect::Line { verb: LineVerb::FlushAll, quiet: false };
             return self.clean_one(conn, backend, expect, |out| compose::flush_all(out, None));
         }
-        for key in &written.keys {
+        self.forget_more();
+    }
+
+    fn stands(&mut self, conn: ConnId) -> bool {
+        self.link(conn).is_some_and(|link| link.state == LinkState::Standing)
+    }
+
+    /// The next keys.
+    fn forget_more(&mut self) {
+        let batch = BATCH.min(self.settings.limits.link_requests_max);
+        let Some(cleaning) = &mut self.cleaning else { return };
+        let (conn, backend) = (cleaning.conn, cleaning.backend);
+        let left = cleaning.rest.len().saturating_sub(batch);
+        let keys = cleaning.rest.split_off(left);
+        if !self.stands(conn) {
+            return self.finish_cleaning(Outcome::Failed("connection lost".to_string()));
+        }
+        for key in keys {
             self.counters.rejoin_deletes += 1;
-            self.forget(key, conn, backend);
+            self.forget(&key, conn, backend);
         }
     }
 
-    /// A key is forgotten by the backend that returns, and by the one that owned it meanwhile: should that
-    /// own it again, what it has will be old.
+    /// A key is forgotten by the backend that returns, and by the one that owned it meanwhile, if that does
+    /// not keep it: should that own it again, what it has will be old.
     fn forget(&mut self, key: &[u8], conn: ConnId, backend: usize) {
         let expect = Expect::Line { verb: LineVerb::Delete, quiet: false };
         self.clean_one(conn, backend, expect, |out| compose::delete(out, key));
+        if !self.moving.as_ref().is_some_and(|moving| moving.moves(key, &self.placement)) {
+            return;
+        }
         let meanwhile = self.placement.owner(key);
-        // Whether it answers says nothing of the one that returns.
-        self.queue_or_fail(meanwhile, LinkProtocol::Text, Target::Nobody, expect, &[], |out, _| {
+        let Some(cleaning) = &mut self.cleaning else { return };
+        cleaning.waiting += 1;
+        let target = Target::Forgetting(cleaning.number as u32);
+        self.queue_or_fail(meanwhile, LinkProtocol::Text, target, expect, &[], |out, _| {
             compose::delete(out, key);
             Value::None
         });
@@ -89,10 +120,39 @@ impl Proxy {
             let words = line.trim_ascii_end().escape_ascii().to_string();
             return self.finish_cleaning(Outcome::Refused(words));
         }
+        self.one_less();
+    }
+
+    /// The one that owned a key meanwhile has forgotten it.
+    pub(super) fn forgotten(&mut self, number: u32) {
+        if self.is_cleaning(number) {
+            self.one_less();
+        }
+    }
+
+    /// It has not answered: that is tried again; but if it is down, the one that returns is wanted the more.
+    pub(super) fn not_forgotten(&mut self, number: u32, backend: usize, words: &str) {
+        if !self.is_cleaning(number) {
+            return;
+        }
+        if self.backends[backend].health == Health::Down {
+            self.counters.rejoin_unforgotten += 1;
+            self.one_less();
+        } else {
+            self.finish_cleaning(Outcome::Failed(words.to_string()));
+        }
+    }
+
+    fn one_less(&mut self) {
         let Some(cleaning) = &mut self.cleaning else { return };
         cleaning.waiting -= 1;
-        if cleaning.waiting == 0 {
+        if cleaning.waiting > 0 {
+            return;
+        }
+        if cleaning.rest.is_empty() {
             self.finish_cleaning(Outcome::Done);
+        } else {
+            self.forget_more();
         }
     }
 

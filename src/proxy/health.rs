@@ -8,7 +8,7 @@ use super::Proxy;
 use super::backend::{Why, error_text};
 use super::binary_requests::response;
 use super::joined::{Asker, JoinedGet};
-use super::link::{Expect, LinkProtocol, Target};
+use super::link::{Expect, LinkProtocol, LinkState, Target};
 use super::replies::Answer;
 use super::settings::ReadErrors;
 
@@ -34,7 +34,8 @@ impl Proxy {
                 self.broadcast_answered((index, generation), Some(text.into_bytes()));
             }
             Target::Cleaning(number) => self.cleaning_failed(number, why.words()),
-            Target::Joined | Target::Nobody | Target::Mark => {}
+            Target::Forgetting(number) => self.not_forgotten(number, backend, why.words()),
+            Target::Joined | Target::Mark => {}
         }
     }
 
@@ -150,7 +151,10 @@ impl Proxy {
 
     fn make_room_for_probe(&mut self, backend: usize, conn: ConnId) {
         let Some(link) = self.link(conn) else { return };
-        if link.is_opening() {
+        if link.state == LinkState::Met {
+            // It has answered already, and only waits to be vouched for.
+            self.notify(Notice::Probed { backend, answered: true });
+        } else if link.is_opening() {
             // It is fresh enough.
             self.backends[backend].probing = Some(conn);
         } else if link.queue.pipeline.is_empty() && link.staged == 0 {

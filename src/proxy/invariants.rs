@@ -3,6 +3,8 @@
 
 use crate::io::ConnId;
 use crate::limits::LINE_MAX;
+use crate::ownership::Ownership;
+use crate::ownership::change::Change;
 
 use super::Proxy;
 use super::client::Client;
@@ -29,9 +31,9 @@ impl Proxy {
         }
         for (number, backend) in self.backends.iter().enumerate() {
             let retired = backend.retired.len();
-            expect(retired <= self.settings.limits.retired_links_max, || {
-                format!("backend {number} has {retired} retired links")
-            })?;
+            // Of two protocols, both may have stood when there was room for one.
+            let most = self.settings.limits.retired_links_max + usize::from(self.settings.auto_eject);
+            expect(retired <= most, || format!("backend {number} has {retired} retired links"))?;
             for conn in [backend.text, backend.binary].into_iter().flatten() {
                 let link = self.links.get(conn.index(), conn.generation());
                 let fits = link.is_some_and(|link| {
@@ -41,6 +43,22 @@ impl Proxy {
             }
         }
         Ok(())
+    }
+
+    /// Whom this worker takes to own a key; nobody while that is about to change.
+    pub fn owner_of(&self, key: &[u8]) -> Option<usize> {
+        let moves = self.moving.as_ref().is_some_and(|moving| moving.moves(key, &self.placement));
+        (!moves).then(|| self.placement.owner(key))
+    }
+
+    /// What this worker goes by, and the change of it that it makes.
+    pub fn ownership(&self) -> (&Ownership, Option<&Change>) {
+        (&self.ownership, self.moving.as_ref().map(|moving| &*moving.change))
+    }
+
+    /// Clients whose next request waits for a change of owners.
+    pub fn held_clients(&self) -> usize {
+        self.held.len()
     }
 
     /// Nobody is there and nobody waits: nothing is kept for anybody.

@@ -40,7 +40,8 @@ impl Proxy {
         Ok(self.open_link(backend, protocol))
     }
 
-    /// One more link to give up, and it could not be known when nothing is under way to the backend any more.
+    /// One more link to give up, and it would have to be closed: then nobody could know when nothing is under
+    /// way to the backend any more.
     fn has_given_up_enough(&self, backend: usize) -> bool {
         let retired = self.backends[backend].retired.len();
         self.settings.auto_eject && retired >= self.settings.limits.retired_links_max
@@ -200,17 +201,15 @@ impl Proxy {
         let state = &mut self.backends[backend];
         *state.link(protocol) = None;
         state.retired.push(conn);
-        if state.retired.len() > self.settings.limits.retired_links_max {
+        // With --auto-eject none is opened that would be one too many: see has_given_up_enough.
+        if state.retired.len() > self.settings.limits.retired_links_max && !self.settings.auto_eject {
             let oldest = state.retired[0];
-            // Nobody will know when its bytes can not be applied any more.
-            state.untracked = true;
             self.end_retired(oldest);
         }
         if why == Why::TimedOut {
             self.count_failure(backend, why);
         }
-        let why = (why != Why::TimedOut).then_some(why);
-        lost.extend(self.requeue(backend, protocol, rest, why));
+        lost.extend(self.requeue(backend, protocol, rest, None));
         self.fail_all(backend, lost);
     }
 
@@ -219,7 +218,7 @@ impl Proxy {
         let backend = link.backend;
         let state = &mut self.backends[backend];
         state.retired.retain(|&retired| retired != conn);
-        if state.retired.is_empty() && !state.untracked && self.settings.auto_eject {
+        if state.retired.is_empty() && self.settings.auto_eject {
             self.notify(Notice::Settled { backend });
         }
         self.shut_link(conn);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::io::ConnId;
-use crate::limits::{WRITTEN_BYTES_MAX, WRITTEN_KEYS_MAX};
+use crate::limits::WRITTEN_BYTES_MAX;
 use crate::ownership::Ownership;
 use crate::ownership::change::{Change, Health, Kind, Notice, Order, Written};
 use crate::placement::{Place, Placement};
@@ -31,7 +31,7 @@ pub(super) struct Moving {
 
 impl Moving {
     /// The key has another owner after the change.
-    fn moves(&self, key: &[u8], present: &Placement) -> bool {
+    pub(super) fn moves(&self, key: &[u8], present: &Placement) -> bool {
         self.change.kind != Kind::Restart && present.owner(key) != self.change.next.present.owner(key)
     }
 
@@ -52,9 +52,9 @@ pub(super) struct WrittenKeys {
 }
 
 impl WrittenKeys {
-    fn add(&mut self, key: &[u8]) {
+    fn add(&mut self, key: &[u8], keys_max: usize) {
         // A key that stands on no line of text cannot be deleted by one.
-        let fits = self.keys.len() < WRITTEN_KEYS_MAX && self.bytes < WRITTEN_BYTES_MAX;
+        let fits = self.keys.len() < keys_max && self.bytes < WRITTEN_BYTES_MAX;
         if self.more || !fits || key.iter().any(|byte| byte.is_ascii_control() || *byte == b' ') {
             self.keys = BTreeSet::new();
             self.more = true;
@@ -95,7 +95,7 @@ impl Proxy {
     #[cold]
     fn note_write_elsewhere(&mut self, key: &[u8]) {
         if self.ownership.away[self.ownership.home.owner(key)] {
-            self.written.add(key);
+            self.written.add(key, self.settings.limits.written_keys_max);
         }
     }
 
@@ -125,7 +125,8 @@ impl Proxy {
     fn give_up_links(&mut self, backend: usize) {
         for conn in [self.backends[backend].text, self.backends[backend].binary].into_iter().flatten() {
             match self.link(conn).map(|link| link.state) {
-                Some(LinkState::Standing) => self.retire_link(conn, Why::Down),
+                // What may have been applied must not look like what was never sent.
+                Some(LinkState::Standing) => self.retire_link(conn, Why::Lost),
                 Some(_) => self.lose_link(conn, Why::Down),
                 None => {}
             }
@@ -166,10 +167,9 @@ impl Proxy {
         moving.confirmed = moving.barriers.is_empty();
         if moving.confirmed {
             let (backend, number) = (moving.change.backend, moving.change.next.number);
-            let state = &self.backends[backend];
-            let unsettled = state.retired.len() + usize::from(state.untracked);
+            let unsettled = self.backends[backend].retired.len();
             let written = match moving.change.kind {
-                Kind::Return => self.written_of(&moving.change.next),
+                Kind::Return => self.written(),
                 Kind::Eject | Kind::Restart => Written::default(),
             };
             self.notify(Notice::Confirmed { number, unsettled, written });
@@ -183,11 +183,10 @@ impl Proxy {
         link.is_in_use() && link.queue.pipeline.get(link.marks).is_some_and(|pending| pending.start < end)
     }
 
-    /// What was written of the keys that get another owner.
-    fn written_of(&self, next: &Ownership) -> Written {
-        let moves = |key: &[u8]| self.placement.owner(key) != next.present.owner(key);
-        let keys = self.written.keys.iter().filter(|key| moves(key)).cloned().collect();
-        Written { keys, more: self.written.more }
+    /// Whatever was written of any ejected backend's keys: one that returns may have stood in for another
+    /// before it was ejected itself, and has of those too what is old.
+    fn written(&self) -> Written {
+        Written { keys: self.written.keys.iter().cloned().collect(), more: self.written.more }
     }
 
     /// Step three.
@@ -198,14 +197,12 @@ impl Proxy {
                 self.take_health(backend, Health::Up);
             }
         }
-        // What lies at home again, nobody else has.
-        self.written.keys.retain(|key| next.away[next.home.owner(key)]);
-        self.written.bytes = self.written.keys.iter().map(|key| key.len()).sum();
         self.ownership = next.clone();
         self.placement = next.present.clone();
         self.placed += 1;
         self.fenced = !next.fences.is_empty();
         self.away = next.is_away();
+        // One that is still away may have stood in for those that are not any more.
         if !self.away {
             self.written = WrittenKeys::default();
         }

@@ -60,7 +60,12 @@ pub(super) fn count(desk: &Desk, tally: &mut Tally) {
 }
 
 /// Counters of what a simulation must have seen.
-const OUTCOMES: [&str; 16] = [
+const OUTCOMES: [&str; 21] = [
+    "ejections",
+    "returns",
+    "rejoin_flushes",
+    "rejoin_deletes",
+    "evicted_clients",
     "cas_fenced",
     "cas_fences",
     "backend_restarts",

@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::time::Time;
 
 use super::answers::{Answer, Heard, hear, whole_values};
-use super::history::{History, Key, WriteId, WriteKind};
-use super::judge::{Read, Rules, Seen, judge};
+use super::history::{History, Key, Read, WriteId, WriteKind};
+use super::judge::{Rules, Seen, judge};
 use super::network::{Event, Mail, Network, Peer};
-use super::requests::{Ask, Composer, Op, Speech, Token};
+use super::requests::{Ask, Composer, Op, Speech};
 use super::trace::show;
 
 /// Requests whose answer is always the same, by that answer.
@@ -306,7 +306,7 @@ impl Client {
                 Heard::Partial => return,
                 Heard::Whole(total, answer) => (total, answer),
                 Heard::Wrong(what) => {
-                    let of_liar = op.ask.keys().iter().any(|&key| history.liars[history.owners[key]]);
+                    let of_liar = op.ask.keys().iter().any(|&key| history.is_liars(key));
                     let unmarked = self.habits.speech == Speech::Meta && history.liars.contains(&true);
                     if of_liar || unmarked {
                         return self.put_up_with_lies();
@@ -411,9 +411,8 @@ impl Client {
         let key = menu.counters[self.number % menu.counters.len()];
         if let Some((key, read)) = self.last_read.take() {
             network.tally.count("cas");
-            let token = Token { cas: read.cas, of: Some((read.state, read.life)) };
             let ask = self.composer(network, history, menu).write(key, WriteKind::Cas);
-            return self.ask(ask, false, Some(token), network, history, menu);
+            return self.ask(ask, false, Some(read), network, history, menu);
         }
         let missed = matches!(&self.last_answer, Some(Answer::Values(values)) if values.is_empty());
         if missed || self.last_answer == Some(Answer::NotFound) {
@@ -464,7 +463,7 @@ impl Client {
             22 if !binary => Ask::Line(random.pick(&LINES)),
             _ => match self.last_read.take() {
                 Some((key, read)) if history.names[key].starts_with(b"k") => {
-                    token = Some(Token { cas: read.cas, of: Some((read.state, read.life)) });
+                    token = Some(read);
                     self.composer(network, history, menu).write(key, WriteKind::Cas)
                 }
                 _ => Ask::Line(if binary { b"" } else { b"MN\r\n" }),
@@ -504,7 +503,7 @@ impl Client {
         &mut self,
         ask: Ask,
         quiet: bool,
-        token: Option<Token>,
+        token: Option<Read>,
         network: &mut Network,
         history: &mut History,
         menu: &Menu,

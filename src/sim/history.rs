@@ -2,9 +2,13 @@
 //! The backends write it as they apply requests, so it is the truth that answers are held against.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::embedded::store::Change;
+use crate::proxy::settings::{Rejoin, Settings};
 use crate::time::Time;
+
+use super::owners::Owners;
 
 /// A key, by its number.
 pub(super) type Key = usize;
@@ -45,56 +49,103 @@ pub(super) struct Write {
     pub(super) key: Key,
     pub(super) kind: WriteKind,
     pub(super) verdict: Verdict,
-    /// The state that it made.
-    pub(super) applied: Option<usize>,
-    /// The state whose token it bears, and the life of the backend that was in; for a token that somebody has
-    /// read.
-    pub(super) token_of: Option<(usize, u32)>,
+    /// When its client made it.
+    pub(super) asked: Time,
+    /// The backend that has applied it, and the state that it made there.
+    pub(super) applied: Option<(usize, usize)>,
+    /// That backend did not own the key any more, or not yet.
+    pub(super) misplaced: bool,
+    /// What its token was read with, if somebody has read it.
+    pub(super) token: Option<Read>,
     pub(super) value: Vec<u8>,
     /// A backend has got it.
     pub(super) sent: bool,
 }
 
-/// What was under a key for a while.
+/// What a read has seen, for those who go on from it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Read {
+    pub(super) cas: u64,
+    pub(super) backend: usize,
+    pub(super) state: usize,
+    /// The life of the backend then.
+    pub(super) life: u32,
+    /// When the client heard of it.
+    pub(super) heard: Time,
+}
+
+/// What was under a key of a backend for a while.
 #[derive(Clone, Debug)]
 pub(super) struct State {
     pub(super) value: Option<Box<[u8]>>,
     pub(super) cas: u64,
     /// The life of the backend.
     pub(super) life: u32,
-    /// The backend has told its token to somebody.
-    pub(super) handed_out: bool,
+    since: Time,
+    /// The write that made it.
+    write: Option<WriteId>,
+    /// When the backend last told its token to somebody.
+    handed_out: Option<Time>,
+    /// Others were written while the backend did not own the key, and it was not made to forget this.
+    left: bool,
+}
+
+/// What no fence can know, and what is not promised: how often it happened.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Excused {
+    /// A cas was won with a token of an earlier owner or life, for the same had been handed out again.
+    pub(super) same_token: u64,
+    /// It was held longer than the fence stood.
+    pub(super) held_long: u64,
+    /// A new owner had what an earlier change has left there: the missed keys were too many.
+    pub(super) left_over: u64,
+    /// The same by a write that was applied long after its error.
+    pub(super) late_write: u64,
 }
 
 /// All keys and writes of a run.
 pub(super) struct History {
+    pub(super) now: Time,
     pub(super) names: Vec<Vec<u8>>,
-    pub(super) owners: Vec<usize>,
+    pub(super) owners: Owners,
     numbers: BTreeMap<Vec<u8>, Key>,
-    /// By key, oldest first; the first is what an empty backend has.
-    states: Vec<Vec<State>>,
+    /// By key and backend, oldest first; the first is what an empty backend has.
+    states: Vec<Vec<Vec<State>>>,
     pub(super) writes: Vec<Write>,
     /// By backend: how often it was started again.
     pub(super) lives: Vec<u32>,
-    /// Tokens of an earlier life that a cas was won with, since the same had been handed out again.
-    pub(super) excused: u64,
+    /// By backend: when it was started last.
+    started: Vec<Time>,
+    cas_fence: Duration,
+    /// Backends forget what they have missed before they return.
+    flushes: bool,
+    pub(super) excused: Excused,
+    /// Writes that the present owner of a key knows nothing of: nobody may be told that they were applied.
+    lost: BTreeMap<WriteId, String>,
     /// By backend: it has said what was not true, so nothing that comes from it proves anything.
     pub(super) liars: Vec<bool>,
 }
 
 impl History {
     /// Nothing has happened yet.
-    pub(super) fn new(names: Vec<Vec<u8>>, owners: Vec<usize>, backends: usize) -> Self {
-        let absent = State { value: None, cas: 0, life: 0, handed_out: false };
+    pub(super) fn new(names: Vec<Vec<u8>>, settings: &Settings) -> Self {
+        let backends = settings.backends.len();
+        let homes = names.iter().map(|name| settings.placement.owner(name)).collect();
+        let absent = State::absent(0, Time::default());
         History {
+            now: Time::default(),
             numbers: names.iter().cloned().zip(0..).collect(),
-            states: vec![vec![absent]; names.len()],
+            states: vec![vec![vec![absent]; backends]; names.len()],
             names,
-            owners,
+            owners: Owners::new(homes, backends, settings.workers),
             writes: Vec::new(),
             lives: vec![0; backends],
+            started: vec![Time::default(); backends],
+            cas_fence: settings.cas_fence,
+            flushes: settings.rejoin == Rejoin::Flush,
             liars: vec![false; backends],
-            excused: 0,
+            excused: Excused::default(),
+            lost: BTreeMap::new(),
         }
     }
 
@@ -103,24 +154,48 @@ impl History {
         self.numbers.get(name).copied()
     }
 
-    /// The number of the state that a key is in now.
-    pub(super) fn present(&self, key: Key) -> usize {
-        self.states[key].len() - 1
+    /// The number of the state that a key is in now, on each backend.
+    pub(super) fn present(&self, key: Key) -> Vec<usize> {
+        self.states[key].iter().map(|states| states.len() - 1).collect()
     }
 
-    /// The states of a key from `from` on.
-    pub(super) fn states(&self, key: Key, from: usize) -> impl Iterator<Item = (usize, &State)> {
-        self.states[key].iter().enumerate().skip(from)
+    /// The states of a key on a backend from `from` on.
+    pub(super) fn states(
+        &self,
+        key: Key,
+        backend: usize,
+        from: usize,
+    ) -> impl Iterator<Item = (usize, &State)> {
+        self.states[key][backend].iter().enumerate().skip(from)
     }
 
-    pub(super) fn state(&self, key: Key, number: usize) -> &State {
-        &self.states[key][number]
+    pub(super) fn state(&self, key: Key, (backend, number): (usize, usize)) -> &State {
+        &self.states[key][backend][number]
+    }
+
+    /// Answers of the key's backend prove nothing. Those that lie are never ejected.
+    pub(super) fn is_liars(&self, key: Key) -> bool {
+        self.liars[self.owners.home(key)]
+    }
+
+    /// Owners have changed, or a backend has started again: tokens may be fenced.
+    pub(super) fn may_be_fenced(&self, key: Key) -> bool {
+        self.owners.changes > 0 || self.lives[self.owners.home(key)] > 0
     }
 
     /// A write begins. Its value bears its number: see [`identify`].
     pub(super) fn begin_write(&mut self, key: Key, kind: WriteKind, value: Vec<u8>) {
-        let verdict = Verdict::Unknown;
-        self.writes.push(Write { key, kind, verdict, applied: None, token_of: None, value, sent: false });
+        self.writes.push(Write {
+            key,
+            kind,
+            verdict: Verdict::Unknown,
+            asked: self.now,
+            applied: None,
+            misplaced: false,
+            token: None,
+            value,
+            sent: false,
+        });
     }
 
     /// The number that the next write gets.
@@ -148,16 +223,21 @@ impl History {
     }
 
     /// A backend has answered a request of this key with its token.
-    pub(super) fn hand_out(&mut self, name: &[u8]) {
+    pub(super) fn hand_out(&mut self, backend: usize, name: &[u8]) {
         if let Some(key) = self.key(name)
-            && let Some(state) = self.states[key].last_mut()
+            && let Some(state) = self.states[key][backend].last_mut()
         {
-            state.handed_out = true;
+            state.handed_out = Some(self.now);
         }
     }
 
-    /// A backend has changed an item.
-    pub(super) fn note(&mut self, backend: usize, change: &Change, now: Time) -> Result<(), String> {
+    /// A backend has started again.
+    pub(super) fn start(&mut self, backend: usize) {
+        self.started[backend] = self.now;
+    }
+
+    /// A backend has changed an item. `is_over`: on a link of which nothing may come any more.
+    pub(super) fn note(&mut self, backend: usize, change: &Change, is_over: bool) -> Result<(), String> {
         let (name, value, cas) = match change {
             Change::Flushed => {
                 self.clear(backend);
@@ -169,37 +249,97 @@ impl History {
         let shown = name.escape_ascii();
         let key =
             self.key(name).ok_or_else(|| format!("backend {backend} has got a key of nobody: {shown}"))?;
-        if self.owners[key] != backend {
-            return Err(format!("{shown} went to backend {backend}, and {} owns it", self.owners[key]));
-        }
         let life = self.lives[backend];
+        let mut state = State::absent(life, self.now);
         if let Some(value) = value {
-            self.apply(key, value, now)?;
+            if is_over {
+                return Err(format!(
+                    "{shown}: backend {backend} is back, and applies what it was sent before"
+                ));
+            }
+            state.write = Some(self.apply(key, backend, value)?);
+            (state.value, state.cas) = (Some(value.clone()), cas);
         }
-        self.states[key].push(State { value: value.cloned(), cas, life, handed_out: false });
+        self.states[key][backend].push(state);
         Ok(())
     }
 
-    fn clear(&mut self, backend: usize) {
-        let life = self.lives[backend];
-        for key in 0..self.names.len() {
-            if self.owners[key] == backend {
-                self.states[key].push(State { value: None, cas: 0, life, handed_out: false });
+    /// A client was told that its write is applied.
+    pub(super) fn acknowledge(&mut self, id: WriteId) -> Result<(), String> {
+        let write = &mut self.writes[id as usize];
+        write.verdict = Verdict::Done;
+        if write.misplaced {
+            return Err(format!("it was applied to {:?}, which did not own the key", write.applied));
+        }
+        self.lost.get(&id).map_or(Ok(()), |what| Err(what.clone()))
+    }
+
+    /// Workers go by another table from now on: what the new owner of a key has must not be older than what
+    /// others were told meanwhile.
+    pub(super) fn move_key(&mut self, key: Key, owner: usize, decided: Time) -> Result<(), String> {
+        let Some(before) = self.owners.give(key, owner, self.now, decided) else { return Ok(()) };
+        let Some(present) = self.states[key][owner].last().filter(|state| state.value.is_some()) else {
+            return Ok(());
+        };
+        let newer = |write: &&Write| {
+            write.verdict != Verdict::Not
+                && write.applied.is_some_and(|applied| {
+                    applied.0 != owner && self.state(key, applied).since > present.since
+                })
+        };
+        let missed: Vec<usize> = (0..self.writes.len())
+            .filter(|&id| self.writes[id].key == key && newer(&&self.writes[id]))
+            .filter(|&id| !self.writes[id].misplaced)
+            .collect();
+        if !self.flushes || missed.is_empty() {
+            return Ok(());
+        }
+        let by_late_write = present.write.is_some_and(|id| self.writes[id as usize].misplaced);
+        if present.left || by_late_write {
+            let excused = &mut self.excused;
+            *if present.left { &mut excused.left_over } else { &mut excused.late_write } += 1;
+            return Ok(());
+        }
+        let name = self.names[key].escape_ascii();
+        let value = super::trace::show(present.value.as_deref().unwrap_or_default());
+        for id in missed {
+            let what = format!(
+                "{name} goes from backend {before} to {owner}, which still has {value}, older than write {id}"
+            );
+            if self.writes[id].verdict == Verdict::Done {
+                return Err(what);
+            }
+            self.lost.insert(id as WriteId, what);
+        }
+        Ok(())
+    }
+
+    /// A backend returns that has missed too many keys: it is flushed, and what others have of them stays.
+    pub(super) fn leave_over(&mut self) {
+        for states in &mut self.states {
+            for state in states.iter_mut().filter_map(|states| states.last_mut()) {
+                state.left = true;
             }
         }
     }
 
+    fn clear(&mut self, backend: usize) {
+        let absent = State::absent(self.lives[backend], self.now);
+        for states in &mut self.states {
+            states[backend].push(absent.clone());
+        }
+    }
+
     /// A write has been applied: it must be one of this key, the first time, and allowed to.
-    fn apply(&mut self, key: Key, value: &[u8], now: Time) -> Result<(), String> {
-        let present = self.present(key);
-        let before = self.states[key][present].clone();
-        let liar = self.liars[self.owners[key]];
+    fn apply(&mut self, key: Key, backend: usize, value: &[u8]) -> Result<WriteId, String> {
+        let present = self.states[key][backend].len() - 1;
+        let before = &self.states[key][backend][present];
+        let liar = self.liars[backend];
         let name = self.names[key].escape_ascii().to_string();
         let Some(id) = identify(before.value.as_deref(), value) else {
-            return Err(format!("{name}: nobody wrote {} at {} us", value.escape_ascii(), now.0));
+            return Err(format!("{name}: nobody wrote {} at {} us", value.escape_ascii(), self.now.0));
         };
-        let life = self.lives[self.owners[key]];
-        let Some(write) = self.writes.get_mut(id as usize) else {
+        let Some(write) = self.writes.get(id as usize) else {
             return Err(format!("{name}: there is no write {id}"));
         };
         if write.key != key {
@@ -211,22 +351,53 @@ impl History {
         if write.verdict == Verdict::Not && !liar {
             return Err(format!("write {id} of {name} was applied, and its client was told that it was not"));
         }
-        write.applied = Some(present + 1);
-        if write.kind != WriteKind::Cas || liar {
+        let owners = self.owners.since(key, write.asked);
+        if !owners.contains(&backend) {
+            return Err(format!("write {id} of {name} went to backend {backend}, and {owners:?} own it"));
+        }
+        if write.kind == WriteKind::Cas && !liar {
+            self.check_cas(id, key, (backend, present))?;
+        }
+        let owner = self.owners.term(key).owner;
+        let write = &mut self.writes[id as usize];
+        write.applied = Some((backend, present + 1));
+        write.misplaced = owner != backend;
+        Ok(id)
+    }
+
+    /// A cas was won: over the very state whose token it bears, and with a token that the backend has handed
+    /// out since it owns the key.
+    fn check_cas(&mut self, id: WriteId, key: Key, present: (usize, usize)) -> Result<(), String> {
+        let (backend, life) = (present.0, self.lives[present.0]);
+        // It may have been under way since before the key went elsewhere.
+        let (term, state) = (self.owners.last_term(key, backend), self.state(key, present));
+        let token = self.writes[id as usize].token;
+        let is_earlier = token.is_some_and(|token| token.backend == backend && token.life != life);
+        let is_foreign = token.is_some_and(|token| token.backend != backend || token.heard < term.since);
+        if token.is_some_and(|token| (token.backend, token.state) == present) && !is_foreign {
             return Ok(());
         }
-        match write.token_of {
-            Some((state, _)) if state == present => Ok(()),
-            // What a fence cannot know: the token was read in an earlier life, and the same one has been
-            // handed out in this one too.
-            Some((_, in_life)) if in_life != life && before.handed_out => {
-                self.excused += 1;
-                Ok(())
-            }
-            token => Err(format!(
-                "cas {id} of {name} was won over state {present} of life {life} with a token of {token:?}"
-            )),
+        let fenced = if is_earlier { term.decided.max(self.started[backend]) } else { term.decided };
+        if (is_earlier || is_foreign) && state.handed_out.is_some_and(|at| at >= term.since) {
+            self.excused.same_token += 1;
+        } else if (is_earlier || is_foreign) && self.now > fenced + self.cas_fence {
+            self.excused.held_long += 1;
+        } else {
+            let name = self.names[key].escape_ascii();
+            return Err(format!(
+                "cas {id} of {name} was won over {present:?}, life {life}, handed out at {:?}, with a token \
+                 of {token:?}; {term:?}",
+                state.handed_out
+            ));
         }
+        Ok(())
+    }
+}
+
+impl State {
+    /// Nothing is there.
+    fn absent(life: u32, since: Time) -> Self {
+        State { value: None, cas: 0, life, since, write: None, handed_out: None, left: false }
     }
 }
 

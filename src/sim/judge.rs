@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::answers::Answer;
-use super::history::{History, Key, State, Verdict, WriteId, WriteKind, number};
+use super::history::{History, Key, Read, State, Verdict, WriteId, WriteKind, number};
 use super::requests::{Ask, Op};
 use super::trace::show;
 
@@ -16,6 +16,8 @@ pub(super) struct Rules {
     pub(super) misses_with_tokens: bool,
     /// Nothing is wrong with anybody: backends answer.
     pub(super) calm: bool,
+    /// Backends may be ejected.
+    pub(super) ejects: bool,
     pub(super) backends: Vec<String>,
 }
 
@@ -32,16 +34,8 @@ const NEVER_SENT: [&str; 6] = [
 /// All ends of errors.
 const MAYBE_SENT: [&str; 3] = ["timed out", "connection lost", "answered out of step"];
 
-/// The state of each key that a connection has been told of: it is never told of an older one.
-pub(super) type Seen = BTreeMap<Key, usize>;
-
-/// What a read has seen, for those who go on from it: the key's value, its token, and which state that was.
-#[derive(Clone, Debug)]
-pub(super) struct Read {
-    pub(super) cas: u64,
-    pub(super) state: usize,
-    pub(super) life: u32,
-}
+/// By key and backend, the state that a connection has been told of: it is never told of an older one.
+pub(super) type Seen = BTreeMap<(Key, usize), usize>;
 
 /// Judges the answer to a request. Gives what was read, if it was one key with a token.
 pub(super) fn judge(
@@ -75,7 +69,7 @@ fn judge_all(
         return Ok(None);
     }
     let keys = op.ask.keys();
-    let liar = keys.iter().any(|&key| history.liars[history.owners[key]]);
+    let liar = keys.iter().any(|&key| history.is_liars(key));
     if *answer == Answer::NoMemory {
         return if rules.calm { Err("a backend without memory in calm".to_string()) } else { Ok(None) };
     }
@@ -96,7 +90,7 @@ fn judge_all(
                 Answer::Deleted | Answer::TooLarge => find(op, 0, *key, history, seen, gone),
                 Answer::NotFound => find(op, 0, *key, history, seen, gone),
                 Answer::Touched => find(op, 0, *key, history, seen, there),
-                Answer::Silence => Ok(0),
+                Answer::Silence => Ok((0, 0)),
                 _ => Err("that cannot be".to_string()),
             }?;
             Ok(None)
@@ -119,7 +113,9 @@ fn judge_failure(op: &Op, words: &str, history: &mut History, rules: &Rules) -> 
         return Err("a backend failed in calm".to_string());
     }
     let name = words.split(' ').next().unwrap_or_default();
-    if !op.ask.keys().iter().any(|&key| rules.backends[history.owners[key]] == name) {
+    // A change that came to nothing names the backend that it was about.
+    let changes = rules.ejects && rules.backends.iter().any(|backend| backend == name);
+    if !changes && !op.ask.keys().iter().any(|&key| rules.backends[history.owners.home(key)] == name) {
         return Err("it names a backend that was not asked".to_string());
     }
     if let (Ask::Write { id, .. }, true) = (&op.ask, never) {
@@ -132,13 +128,14 @@ fn judge_failure(op: &Op, words: &str, history: &mut History, rules: &Rules) -> 
 fn refuse(id: WriteId, history: &mut History) -> Result<(), String> {
     let write = &mut history.writes[id as usize];
     write.verdict = Verdict::Not;
-    if write.applied.is_some() && !history.liars[history.owners[write.key]] {
+    if write.applied.is_some() && !history.is_liars(history.writes[id as usize].key) {
         return Err("it had been applied".to_string());
     }
     Ok(())
 }
 
-/// The first state since the question, and not before what was told, that fits; it is told now.
+/// The first state since the question, and not before what was told, that fits, on a backend that may have
+/// answered; it is told now.
 fn find(
     op: &Op,
     place: usize,
@@ -146,21 +143,30 @@ fn find(
     history: &History,
     seen: &mut Seen,
     fits: impl Fn(&State) -> bool,
-) -> Result<usize, String> {
-    let from = op.since[place].max(seen.get(&key).copied().unwrap_or(0));
-    if let Some((number, _)) = history.states(key, from).find(|(_, state)| fits(state)) {
-        seen.insert(key, number);
-        return Ok(number);
-    }
-    let name = history.names[key].escape_ascii();
-    let stale = history.states(key, 0).filter(|(_, state)| fits(state)).last();
-    let last = history.present(key);
-    Err(match stale {
-        Some((number, _)) => {
-            format!("{name} was so in state {number}, and is asked from state {from} of {last}")
+) -> Result<(usize, usize), String> {
+    let owners = history.owners.since(key, op.asked);
+    let from = |backend: usize| op.since[place][backend].max(seen.get(&(key, backend)).copied().unwrap_or(0));
+    for &backend in &owners {
+        let found = history.states(key, backend, from(backend)).find(|(_, state)| fits(state));
+        let Some((number, state)) = found else { continue };
+        // Which of several has nothing to tell cannot be known.
+        if owners.len() == 1 || state.value.is_some() {
+            seen.insert((key, backend), number);
         }
-        None => format!("{name} was never so, in {last} states"),
-    })
+        return Ok((backend, number));
+    }
+    let mut what = history.names[key].escape_ascii().to_string();
+    for backend in owners {
+        let stale = history.states(key, backend, 0).filter(|(_, state)| fits(state)).last();
+        let (from, last) = (from(backend), history.present(key)[backend]);
+        what += &match stale {
+            Some((number, _)) => {
+                format!(" was so in state {number} of backend {backend}, and is asked from {from} of {last};")
+            }
+            None => format!(" was never so in {last} states of backend {backend};"),
+        };
+    }
+    Err(what)
 }
 
 fn judge_read(
@@ -181,7 +187,7 @@ fn judge_read(
     // Of a key that is asked for twice, which of the two was the miss cannot be told.
     let mut before = seen.clone();
     for (place, &key) in keys.iter().enumerate() {
-        let liar = history.liars[history.owners[key]];
+        let liar = history.is_liars(key);
         let value = values.iter().find(|value| value.0 == place);
         let Some((_, value, cas)) = value else {
             let again = keys.iter().filter(|&&other| other == key).count() > 1;
@@ -195,9 +201,10 @@ fn judge_read(
             state.value.as_deref() == Some(value) && cas.is_none_or(|cas| cas == 0 || cas == state.cas)
         };
         match find(op, place, key, history, seen, fits) {
-            Ok(state) => {
-                let life = history.state(key, state).life;
-                read = cas.map(|cas| Read { cas, state, life });
+            Ok(found) => {
+                let life = history.state(key, found).life;
+                let (backend, state) = found;
+                read = cas.map(|cas| Read { cas, backend, state, life, heard: history.now });
             }
             Err(_) if liar => {}
             Err(what) => return Err(what),
@@ -236,20 +243,21 @@ fn judge_write(
         _ => false,
     };
     if is_done {
-        let write = &mut history.writes[id as usize];
-        write.verdict = Verdict::Done;
-        let Some(state) = write.applied else { return Err("it was not applied".to_string()) };
-        if state <= op.since[0] {
+        history.acknowledge(id)?;
+        let Some((backend, state)) = history.writes[id as usize].applied else {
+            return Err("it was not applied".to_string());
+        };
+        if state <= op.since[0][backend] {
             return Err(format!("it was applied before, in state {state}"));
         }
-        let before = seen.insert(key, state).unwrap_or(0);
+        let before = seen.insert((key, backend), state).unwrap_or(0);
         return if before > state { Err(format!("state {before} was told before")) } else { Ok(()) };
     }
     refuse(id, history)?;
     let why = match (kind, answer) {
         (WriteKind::Add, Answer::NotStored | Answer::Exists) => find(op, 0, key, history, seen, there),
-        // After a restart tokens are fenced, and what is fenced exists, whatever is there.
-        (WriteKind::Cas, Answer::Exists) if history.lives[history.owners[key]] > 0 => Ok(0),
+        // What is fenced exists, whatever is there.
+        (WriteKind::Cas, Answer::Exists) if history.may_be_fenced(key) => Ok((0, 0)),
         (WriteKind::Cas, Answer::Exists) => find(op, 0, key, history, seen, there),
         (
             WriteKind::Replace | WriteKind::Append | WriteKind::Prepend,
@@ -264,7 +272,7 @@ fn judge_write(
             })
         }
         // A text cas without an item that compares nothing.
-        (WriteKind::Cas, Answer::NotStored) => Ok(0),
+        (WriteKind::Cas, Answer::NotStored) => Ok((0, 0)),
         _ => return Err("that cannot be".to_string()),
     };
     why.map(drop)

@@ -11,6 +11,8 @@ pub(super) struct Lies {
     pub(super) refusals: usize,
     /// It sends what cannot be the answer.
     pub(super) lies: usize,
+    /// It was started with -F.
+    pub(super) refuses_flush: bool,
 }
 
 /// What a backend has no business to send.
@@ -23,6 +25,10 @@ const SURPLUS: [&[u8]; 5] = [b"STORED\r\n", b"END\r\n", b"HD\r\n", b"EN\r\n", b"
 impl Lies {
     /// The answer of a backend that has no memory for this request, if it is to have none.
     pub(super) fn refuse(&self, request: &[u8], network: &mut Network) -> Option<Vec<u8>> {
+        if self.refuses_flush && request.starts_with(b"flush_all") {
+            network.tally.count("fault: flush refused");
+            return Some(b"CLIENT_ERROR flush_all not allowed\r\n".to_vec());
+        }
         if !network.random.once_in(self.refusals) || is_greeting(request) {
             return None;
         }

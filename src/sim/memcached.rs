@@ -121,7 +121,7 @@ impl Server {
     }
 
     /// It starts again, empty, with tokens from 1.
-    pub(super) fn start(&mut self, network: &mut Network, history: &History) {
+    pub(super) fn start(&mut self, network: &mut Network, history: &mut History) {
         if self.alive {
             return;
         }
@@ -129,6 +129,7 @@ impl Server {
         network.note(&[41, backend as u64], || format!("backend {backend} starts again"));
         network.tally.count("fault: restart");
         self.break_links(network);
+        history.start(backend);
         let life = history.lives[backend];
         self.store = new_store(backend, life, EPOCH + network.now().0 / 1_000_000);
         self.alive = true;
@@ -196,14 +197,17 @@ impl Server {
                 }
                 side.over = then == Then::Close;
             }
-            let now = network.now();
+            let state = &network.conns[conn];
+            // What the network broke may be applied at any time, and nobody can know.
+            let is_over =
+                !state.far_broken && history.owners.is_over(self.backend, state.worker, state.opened);
             for change in self.store.journal.iter_mut().flat_map(|journal| journal.drain(..)) {
-                if let Err(what) = history.note(self.backend, &change, now) {
+                if let Err(what) = history.note(self.backend, &change, is_over) {
                     network.violate(what);
                 }
             }
             for name in told_tokens(&request) {
-                history.hand_out(&name);
+                history.hand_out(self.backend, &name);
             }
             if self.lies.tell(&request, &mut answer, network) {
                 history.liars[self.backend] = true;

@@ -20,19 +20,23 @@
 //! | `io.rs` | the engine of a worker: [`crate::io::Io`] |
 //! | `memcached.rs`, `lies.rs` | the model backends and their faults |
 //! | `clients.rs`, `requests.rs`, `answers.rs` | clients: habits, what they ask, what they hear |
-//! | `history.rs`, `judge.rs` | what was so when, and whether an answer agrees |
+//! | `history.rs`, `owners.rs` | what was so when on which backend, and who owned which key when |
+//! | `judge.rs` | whether an answer agrees |
+//! | `council.rs` | what the control plane and the workers make of changes of owners |
 //! | `balance.rs` | the workers' counters at the end |
 //! | `trace.rs`, `tally.rs` | what happened, for people and for comparing; how often |
 
 mod answers;
 mod balance;
 mod clients;
+mod council;
 mod history;
 mod io;
 mod judge;
 mod lies;
 mod memcached;
 mod network;
+mod owners;
 mod plan;
 mod random;
 mod requests;

@@ -131,6 +131,7 @@ pub(super) enum DoorState {
 pub(super) struct Conn {
     pub(super) peer: Peer,
     pub(super) worker: usize,
+    pub(super) opened: Time,
     pub(super) near: Near,
     pub(super) to_proxy: Flow,
     pub(super) from_proxy: Flow,
@@ -256,6 +257,7 @@ impl Network {
         self.conns.push(Conn {
             peer,
             worker,
+            opened: self.schedule.now(),
             near: Near::default(),
             to_proxy: Flow::default(),
             from_proxy: Flow::default(),

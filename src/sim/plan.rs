@@ -1,6 +1,7 @@
 //! What a seed draws: settings and small limits, weather, clients, and which faults happen when.
 
-use std::sync::{Arc, LazyLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use crate::limits::Limits;
@@ -46,9 +47,11 @@ pub enum Profile {
     Drain,
     /// Everything at once.
     Mixed,
+    /// Backends are ejected and return, and workers learn of it at different times.
+    Eject,
 }
 
-const PROFILES: [Profile; 13] = [
+const PROFILES: [Profile; 14] = [
     Profile::Calm,
     Profile::Network,
     Profile::SlowClients,
@@ -62,6 +65,7 @@ const PROFILES: [Profile; 13] = [
     Profile::Limits,
     Profile::Drain,
     Profile::Mixed,
+    Profile::Eject,
 ];
 
 /// A fault that happens at some time.
@@ -112,6 +116,13 @@ static PLACEMENTS: LazyLock<Vec<Arc<Placement>>> = LazyLock::new(|| {
 
 const BACKENDS_MAX: usize = 4;
 
+/// The same without those that are away, each made once.
+pub(super) fn table(home: &Placement, away: &[bool]) -> Arc<Placement> {
+    static TABLES: Mutex<BTreeMap<Vec<bool>, Arc<Placement>>> = Mutex::new(BTreeMap::new());
+    let mut tables = TABLES.lock().expect("nobody panics with it");
+    tables.entry(away.to_vec()).or_insert_with(|| Arc::new(home.without(away))).clone()
+}
+
 fn backend_name(backend: usize) -> String {
     format!("10.0.0.{}:11211", backend + 1)
 }
@@ -124,13 +135,16 @@ impl Plan {
     /// What `seed` means.
     pub(super) fn draw(seed: u64, random: &mut Random) -> Plan {
         let profile = PROFILES[(seed % PROFILES.len() as u64) as usize];
-        let backends = 1 + random.below(BACKENDS_MAX);
+        let ejects = profile == Profile::Eject;
+        let backends = if ejects { 2 + random.below(3) } else { 1 + random.below(BACKENDS_MAX) };
         let stop = Time(random.between(1_000_000, 4_000_000));
         let limits = limits(profile, random);
         let mut settings = settings(backends, limits, random);
         let storm = profile == Profile::Restart && random.once_in(2);
         if storm {
             (settings.failure_limit, settings.retry_interval) = (10, Duration::from_millis(2));
+        } else if ejects || (EJECTING.contains(&profile) && random.once_in(2)) {
+            draw_ejection(&mut settings, ejects, random);
         }
         let settings = Arc::new(settings);
         let mut plan = Plan {
@@ -175,7 +189,15 @@ impl Plan {
             Duration::ZERO
         };
         let accepts = Duration::from_millis(600);
-        self.settings.timeout + network + accepts + Duration::from_millis(400)
+        // A request that waits for a change has its time again when that is made, or comes to nothing.
+        let changes = if self.settings.auto_eject { self.settings.timeout * 3 } else { Duration::ZERO };
+        self.settings.timeout + network + accepts + changes + Duration::from_millis(400)
+    }
+
+    /// How long an ejected backend may stay out without having failed again, beyond its probes: for that it
+    /// flaps, then for that it has refused its flush, then for that it has had one.
+    pub(super) fn away_max(&self) -> Duration {
+        if self.settings.auto_eject { self.settings.cas_fence * 3 } else { Duration::ZERO }
     }
 
     fn draw_faults(&mut self, random: &mut Random) {
@@ -226,10 +248,35 @@ impl Plan {
                 self.fault(at, fault);
             }
         }
+        if is(&[P::Eject]) {
+            self.draw_absences(random);
+        }
         if is(&[P::Drain]) {
             let (backend, at) = (random.below(backends), self.moment(random));
             self.fault(at / 2, Fault::Freeze(backend));
             self.fault(at, Fault::Drain(millis(random, 10, 900)));
+        }
+    }
+
+    /// Backends are not there for a while, one after the other or two at once, each in its own way.
+    fn draw_absences(&mut self, random: &mut Random) {
+        let backends = self.settings.backends.len();
+        let mut at = random.between(100_000, 300_000);
+        while at < self.stop.0 {
+            let backend = random.below(backends);
+            let end = at + random.between(50_000, 700_000);
+            let (begin, back) = match random.below(6) {
+                0 => (Fault::Die(backend, random.once_in(2)), Fault::Start(backend)),
+                1 => {
+                    let state = random.pick(&[DoorState::Refusing, DoorState::BlackHole]);
+                    self.fault(at, Fault::BreakLink(backend));
+                    (Fault::Door(backend, state), Fault::Door(backend, DoorState::Open))
+                }
+                _ => (Fault::Freeze(backend), Fault::Thaw(backend)),
+            };
+            self.fault(at, begin);
+            self.fault(end, back);
+            at = if random.once_in(3) { at } else { end } + random.between(20_000, 500_000);
         }
     }
 
@@ -260,6 +307,24 @@ impl Plan {
 
     fn moment(&self, random: &mut Random) -> u64 {
         random.between(10_000, self.stop.0 * 3 / 4)
+    }
+}
+
+/// Profiles in which backends may be ejected.
+const EJECTING: [Profile; 5] =
+    [Profile::Flapping, Profile::Freeze, Profile::Restart, Profile::Silent, Profile::Mixed];
+
+/// What makes that happen, and soon: if `often`, several times in a run.
+fn draw_ejection(settings: &mut Settings, often: bool, random: &mut Random) {
+    settings.auto_eject = true;
+    settings.rejoin = random.pick(&[Rejoin::Flush, Rejoin::Flush, Rejoin::AsIs]);
+    settings.cas_fence = millis(random, 100, 2_000);
+    settings.limits.written_keys_max = random.pick(&[2, 10_000, 10_000]);
+    if often {
+        settings.workers = 2 + random.below(3);
+        settings.failure_limit = 1 + random.below(2) as u32;
+        settings.timeout = millis(random, 20, 100);
+        settings.retry_interval = millis(random, 10, 100);
     }
 }
 
@@ -352,6 +417,9 @@ fn weather(profile: Profile, random: &mut Random) -> Weather {
     weather.grace = random.pick(&[0, 2]);
     weather.pause = random.pick(&[0, 0, 200]);
     weather.stall_max = millis(random, 10, 800);
+    if profile == Profile::Eject || EJECTING.contains(&profile) {
+        weather.late_order = random.pick(&[0, 3, 10]);
+    }
     match profile {
         Profile::Network | Profile::Mixed => {
             weather.stall = random.pick(&[0, 100, 400]);
@@ -383,6 +451,9 @@ fn lies(profile: Profile, backends: usize, random: &mut Random) -> Vec<Lies> {
     if matches!(profile, Profile::Lies | Profile::Limits | Profile::Mixed) {
         all[random.below(backends)].refusals = 15;
     }
+    if matches!(profile, Profile::Eject | Profile::Mixed) && random.once_in(3) {
+        all[random.below(backends)].refuses_flush = true;
+    }
     all
 }
 
@@ -402,15 +473,20 @@ fn habits(profile: Profile, number: usize, workers: usize, random: &mut Random) 
         _ => Ending::Stays,
     };
     let chunk = random.pick(&[1, 30]);
+    let ejects = profile == Profile::Eject;
     Habits {
         speech: random.pick(&[Speech::Text, Speech::Text, Speech::Meta, Speech::Binary]),
         depth: if counter { 1 } else { random.pick(&[1, 3, 10, 30]) },
-        think: Duration::from_micros(random.pick(&[0, 500, 20_000, 100_000])),
+        think: Duration::from_micros(if ejects {
+            random.pick(&[1_000, 10_000, 50_000, 300_000])
+        } else {
+            random.pick(&[0, 500, 20_000, 100_000])
+        }),
         drip: (slow && random.once_in(2)).then_some((chunk, pause)),
         reading,
         ending,
         counter,
-        budget: 20 + random.below(80),
+        budget: if ejects { 400 } else { 20 + random.below(80) },
         stay: 5 + random.below(30),
         worker: number % workers,
     }
@@ -433,6 +509,7 @@ impl Profile {
             Profile::Limits => "profile: limits",
             Profile::Drain => "profile: drain",
             Profile::Mixed => "profile: mixed",
+            Profile::Eject => "profile: eject",
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::protocol::base64;
 use crate::protocol::binary::opcode;
 use crate::time::Time;
 
-use super::history::{History, Key, NUMBER_STEP, WriteId, WriteKind, piece};
+use super::history::{History, Key, NUMBER_STEP, Read, WriteId, WriteKind, piece};
 use super::random::Random;
 
 /// The protocol a client speaks.
@@ -55,8 +55,8 @@ pub(super) struct Op {
     pub(super) form: Form,
     /// The expected answer is not wanted.
     pub(super) quiet: bool,
-    /// The state of each key when it was asked.
-    pub(super) since: Vec<usize>,
+    /// The state of each key on each backend when it was asked.
+    pub(super) since: Vec<Vec<usize>>,
     pub(super) asked: Time,
 }
 
@@ -69,14 +69,6 @@ impl Ask {
             Ask::Flush | Ask::Stats | Ask::Line(_) => Vec::new(),
         }
     }
-}
-
-/// A write's number and kind, and the token that it bears.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Token {
-    pub(super) cas: u64,
-    /// The state that had it, and the life of the backend then.
-    pub(super) of: Option<(usize, u32)>,
 }
 
 /// Makes requests.
@@ -94,9 +86,9 @@ pub(super) struct Composer<'a> {
 
 impl Composer<'_> {
     /// The bytes of a request, and what to remember; a text request that wants no answer leaves nothing.
-    pub(super) fn compose(&mut self, ask: Ask, quiet: bool, token: Option<Token>) -> (Vec<u8>, Option<Op>) {
-        if let (Ask::Write { id, .. }, Some(token)) = (&ask, token) {
-            self.history.writes[*id as usize].token_of = token.of;
+    pub(super) fn compose(&mut self, ask: Ask, quiet: bool, token: Option<Read>) -> (Vec<u8>, Option<Op>) {
+        if let Ask::Write { id, .. } = &ask {
+            self.history.writes[*id as usize].token = token;
         }
         let cas = token.map_or(0, |token| token.cas);
         *self.next_opaque += 1;

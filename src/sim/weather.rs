@@ -23,6 +23,8 @@ pub(super) struct Weather {
     pub(super) refused: usize,
     /// A connection breaks when something is written to it.
     pub(super) reset: usize,
+    /// An order of the control plane takes hundreds of milliseconds.
+    pub(super) late_order: usize,
     /// A worker does not run for milliseconds.
     pub(super) pause: usize,
     /// A paused connection still brings what was received.
@@ -43,6 +45,7 @@ impl Weather {
             slow_connect: 0,
             refused: 0,
             reset: 0,
+            late_order: 0,
             pause: 0,
             grace: 0,
             window: 64 << 10,

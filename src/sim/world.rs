@@ -19,6 +19,7 @@ use crate::time::Time;
 use crate::worker;
 
 use super::clients::{Client, Ending, Errand, Habits, Reading};
+use super::council::Council;
 use super::history::{History, WriteKind};
 use super::io::SimIo;
 use super::judge::Rules;
@@ -66,8 +67,8 @@ enum Phase {
     Over,
 }
 
-struct Worker {
-    proxy: Proxy,
+pub(super) struct Worker {
+    pub(super) proxy: Proxy,
     stopped: bool,
     /// Turns at the present time.
     turns: u32,
@@ -75,14 +76,15 @@ struct Worker {
 }
 
 pub(super) struct World {
-    plan: Plan,
-    network: Network,
-    history: History,
+    pub(super) plan: Plan,
+    pub(super) network: Network,
+    pub(super) history: History,
     rules: Rules,
-    workers: Vec<Worker>,
+    pub(super) workers: Vec<Worker>,
     servers: Vec<Server>,
     clients: Vec<Client>,
-    coordinator: Coordinator,
+    pub(super) coordinator: Coordinator,
+    pub(super) council: Council,
     phase: Phase,
     /// Accepts wait until then.
     accepts_from: Time,
@@ -93,14 +95,14 @@ impl World {
         let mut random = Random::new(seed);
         let plan = Plan::draw(seed, &mut random);
         let settings = &plan.settings;
-        let owners = plan.names.iter().map(|name| settings.placement.owner(name)).collect();
-        let mut history = History::new(plan.names.clone(), owners, settings.backends.len());
+        let mut history = History::new(plan.names.clone(), settings);
         // Numbers of writes begin at 1: adding nothing tells nothing.
         history.begin_write(0, WriteKind::Set, Vec::new());
         let rules = Rules {
             misses: settings.read_errors != ReadErrors::Error,
             misses_with_tokens: settings.read_errors == ReadErrors::MissAll,
             calm: plan.profile == Profile::Calm,
+            ejects: settings.auto_eject,
             backends: settings.backends.iter().map(|backend| backend.name.clone()).collect(),
         };
         let mut servers: Vec<Server> = (0..settings.backends.len()).map(Server::new).collect();
@@ -124,7 +126,8 @@ impl World {
             ),
             workers: (0..settings.workers).map(worker).collect(),
             clients: clients.map(|(number, habits)| Client::new(number, habits)).collect(),
-            coordinator: Coordinator::new(settings.clone(), seed),
+            coordinator: Coordinator::with_tables(settings.clone(), seed, super::plan::table),
+            council: Council::new(settings.workers, settings.backends.len()),
             history,
             rules,
             servers,
@@ -172,6 +175,7 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) {
+        self.history.now = self.network.now();
         match event {
             Event::Tick(worker) => self.turn(worker),
             Event::ArriveNear(conn) => self.network.arrive_near(conn),
@@ -231,24 +235,6 @@ impl World {
         self.network.wake(worker, now);
     }
 
-    /// The control plane's turn: its orders reach the workers at different times, but each in their order.
-    fn decide(&mut self) {
-        let now = self.network.now();
-        self.coordinator.handle_timeout(now);
-        while let Some((worker, order)) = self.coordinator.poll_order() {
-            self.network.note(&[64, worker as u64], || format!("worker {worker} is told {order:?}"));
-            let delay = self.network.weather.delay(&mut self.network.random, &mut self.network.tally);
-            let at = self.network.desks[worker].last_order.max(now + delay);
-            self.network.desks[worker].last_order = at;
-            let message = Mail::Message(Box::new(Message::Order(order)));
-            self.network.schedule.at(at, Event::Mail(worker, message));
-        }
-        if let Some(at) = self.coordinator.poll_timeout() {
-            let at = at.max(now + Duration::from_micros(1));
-            self.network.schedule.at(at, Event::Decide);
-        }
-    }
-
     /// The far end of a connection goes on.
     fn far(&mut self, conn: usize) {
         if !self.network.far_is_awake(conn) {
@@ -287,14 +273,15 @@ impl World {
         if let Err(what) = worker.proxy.check_invariants() {
             self.network.violate(format!("worker {number}: {what}"));
         }
+        self.watch_owners(number);
         let desk = &self.network.desks[number];
-        if !desk.completions.is_empty() || worker.proxy.has_actions() {
+        if !desk.completions.is_empty() || self.workers[number].proxy.has_actions() {
             self.network.wake(number, now);
         } else if !desk.ready.is_empty() || !desk.mail.is_empty() {
             // What the turn had no time for.
             let late = self.network.weather.tick_delay(&mut self.network.random);
             self.network.wake(number, now + late);
-        } else if let Some(timeout) = worker.proxy.poll_timeout() {
+        } else if let Some(timeout) = self.workers[number].proxy.poll_timeout() {
             self.network.wake(number, now + timeout);
         }
     }
@@ -346,7 +333,7 @@ impl World {
 
     fn next_phase(&mut self) {
         let (next, time) = match self.phase {
-            Phase::Faults => (self.calm_down(), CALM),
+            Phase::Faults => (self.calm_down(), CALM + self.plan.away_max()),
             Phase::Calm => (self.begin_probe(), STEP),
             Phase::Probe => (self.end_probe(), STEP),
             Phase::Leave => (self.check_left(), STEP),
@@ -382,6 +369,10 @@ impl World {
             if !client.is_content() {
                 self.network.violate(format!("not finished: {}", client.waits_for()));
             }
+        }
+        let away = &self.coordinator.ownership().away;
+        if away.contains(&true) {
+            self.network.violate(format!("ejected long after the last fault: {away:?}"));
         }
         for worker in 0..self.workers.len() {
             let habits = Habits {
@@ -454,7 +445,11 @@ impl World {
     fn count_outcomes(&mut self) {
         let tally = &mut self.network.tally;
         tally.count(self.plan.profile.name());
-        tally.add("outcome: cas with a token handed out again", self.history.excused);
+        let excused = self.history.excused;
+        tally.add("outcome: cas with a token handed out again", excused.same_token);
+        tally.add("outcome: cas with a token held longer than the fence", excused.held_long);
+        tally.add("outcome: an owner with what an earlier change left", excused.left_over);
+        tally.add("outcome: an owner with what was written late", excused.late_write);
         for desk in &self.network.desks {
             super::balance::count(desk, tally);
         }
