@@ -93,8 +93,10 @@ pub(super) struct State {
 /// What no fence can know, and what is not promised: how often it happened.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Excused {
-    /// A cas was won with a token of an earlier owner or life, for the same had been handed out again.
+    /// A cas was won with a token of an earlier owner, for the present one had handed out the same.
     pub(super) same_token: u64,
+    /// The same with a token of an earlier life.
+    pub(super) same_token_anew: u64,
     /// It was held longer than the fence stood.
     pub(super) held_long: u64,
     /// A new owner had what an earlier change has left there: the missed keys were too many.
@@ -379,7 +381,8 @@ impl History {
         }
         let fenced = if is_earlier { term.decided.max(self.started[backend]) } else { term.decided };
         if (is_earlier || is_foreign) && state.handed_out.is_some_and(|at| at >= term.since) {
-            self.excused.same_token += 1;
+            let excused = &mut self.excused;
+            *if is_foreign { &mut excused.same_token } else { &mut excused.same_token_anew } += 1;
         } else if (is_earlier || is_foreign) && self.now > fenced + self.cas_fence {
             self.excused.held_long += 1;
         } else {

@@ -161,7 +161,8 @@ impl Plan {
             stop,
             settings,
         };
-        if matches!(profile, Profile::Late | Profile::Mixed) {
+        // One that comes back and is slow with what lay in its sockets.
+        if matches!(profile, Profile::Late | Profile::Mixed) || (ejects && random.once_in(3)) {
             plan.late = random.pick(&[3, 10, 40]);
         }
         let kinds =
@@ -318,7 +319,7 @@ const EJECTING: [Profile; 5] =
 fn draw_ejection(settings: &mut Settings, often: bool, random: &mut Random) {
     settings.auto_eject = true;
     settings.rejoin = random.pick(&[Rejoin::Flush, Rejoin::Flush, Rejoin::AsIs]);
-    settings.cas_fence = millis(random, 100, 2_000);
+    settings.cas_fence = Duration::from_millis(random.pick(&[30, 300, 2_000]));
     settings.limits.written_keys_max = random.pick(&[2, 10_000, 10_000]);
     if often {
         settings.workers = 2 + random.below(3);
@@ -426,6 +427,7 @@ fn weather(profile: Profile, random: &mut Random) -> Weather {
             weather.reset = random.pick(&[0, 30, 100, 400]);
             weather.window = random.pick(&[64 << 10, 4 << 10, 300]);
         }
+        Profile::Eject => weather.stall = random.pick(&[0, 0, 200]),
         Profile::SlowClients | Profile::Limits => weather.window = random.pick(&[64 << 10, 2 << 10, 200]),
         Profile::Connects => {
             weather.slow_connect = random.pick(&[2, 5]);

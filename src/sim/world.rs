@@ -446,7 +446,8 @@ impl World {
         let tally = &mut self.network.tally;
         tally.count(self.plan.profile.name());
         let excused = self.history.excused;
-        tally.add("outcome: cas with a token handed out again", excused.same_token);
+        tally.add("outcome: cas with a token handed out again", excused.same_token_anew);
+        tally.add("outcome: cas with a token that the new owner has handed out too", excused.same_token);
         tally.add("outcome: cas with a token held longer than the fence", excused.held_long);
         tally.add("outcome: an owner with what an earlier change left", excused.left_over);
         tally.add("outcome: an owner with what was written late", excused.late_write);
