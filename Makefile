@@ -30,7 +30,6 @@ lint: ## formatting and clippy, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --all-targets -- -D warnings
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
-	cargo clippy --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)/fuzz --all-targets -- -D warnings
 
 bench: ## the time of each part and of the whole core, by criterion: some minutes on a quiet machine
 	RUSTFLAGS="$$RUSTFLAGS -Cpanic=abort" cargo bench --bench time
@@ -48,6 +47,7 @@ fuzz: ## all fuzz targets, SECONDS=60 each, two at a time; fuzz/README.md says w
 	@fuzz/run $(or $(SECONDS),60)
 
 fuzz-once: ## each fuzz target over its corpus and 20 seconds more, and that wrong oracles are noticed
+	cargo clippy --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)/fuzz --all-targets -- -D warnings
 	cargo test --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)/fuzz
 	@fuzz/run --once
 

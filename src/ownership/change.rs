@@ -99,8 +99,9 @@ pub enum Notice {
 /// What came of the wish that a backend forgets something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It has.
-    Done,
+    /// It has. True: one that stood in for it, and is down, has not, and may have what is old when it stands
+    /// in again.
+    Done(bool),
     /// It says that it will not.
     Refused(String),
     /// It has not answered.

@@ -421,7 +421,7 @@ impl Coordinator {
         let Some(current) = self.current.as_ref().filter(is_this) else { return };
         let backend = current.change.backend;
         match outcome {
-            Outcome::Done => self.commit(),
+            Outcome::Done(_) => self.commit(),
             Outcome::Failed(words) => self.cancel(words, self.settings.retry_interval),
             Outcome::Refused(words) => {
                 log::error!(

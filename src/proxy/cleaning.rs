@@ -21,6 +21,8 @@ pub(super) struct Cleaning {
     waiting: usize,
     /// Keys whose turn comes then.
     rest: Vec<Box<[u8]>>,
+    /// One that stood in could not be made to forget.
+    unforgotten: bool,
 }
 
 /// Keys that are asked to be forgotten at once: a link takes as many, for clients want it too.
@@ -39,7 +41,7 @@ impl Proxy {
             return self.notify(Notice::Cleaned { number, outcome });
         };
         let rest = written.keys.clone();
-        self.cleaning = Some(Cleaning { number, conn, backend, waiting: 0, rest });
+        self.cleaning = Some(Cleaning { number, conn, backend, waiting: 0, rest, unforgotten: false });
         if written.more {
             debug_assert!(written.keys.is_empty());
             self.counters.rejoin_flushes += 1;
@@ -137,6 +139,9 @@ impl Proxy {
         }
         if self.backends[backend].health == Health::Down {
             self.counters.rejoin_unforgotten += 1;
+            if let Some(cleaning) = &mut self.cleaning {
+                cleaning.unforgotten = true;
+            }
             self.one_less();
         } else {
             self.finish_cleaning(Outcome::Failed(words.to_string()));
@@ -150,7 +155,8 @@ impl Proxy {
             return;
         }
         if cleaning.rest.is_empty() {
-            self.finish_cleaning(Outcome::Done);
+            let unforgotten = cleaning.unforgotten;
+            self.finish_cleaning(Outcome::Done(unforgotten));
         } else {
             self.forget_more();
         }

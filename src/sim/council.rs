@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::ownership::Ownership;
-use crate::ownership::change::{Change, Health, Kind, Order};
+use crate::ownership::change::{Change, Health, Kind, Notice, Order, Outcome};
 use crate::proxy::Proxy;
 use crate::proxy::message::Message;
 use crate::time::Time;
@@ -65,6 +65,13 @@ impl Council {
                 network.tally.count("outcome: change cancelled");
             }
             Order::Probe { .. } | Order::Vouched { .. } => {}
+        }
+    }
+
+    /// A worker has said something: one that stood in, and is down, may keep what is old.
+    pub(super) fn overhear(&mut self, notice: &Notice) {
+        if let Notice::Cleaned { number, outcome: Outcome::Done(true) } = notice {
+            self.flushing = self.flushing.or(Some(*number));
         }
     }
 
