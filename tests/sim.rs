@@ -86,7 +86,6 @@ const MUST_HAPPEN: &[&str] = &[
     "outcome: an owner with what an earlier change left",
     "outcome: answer cut",
     "outcome: cas with a token handed out again",
-    "outcome: cas with a token that the new owner has handed out too",
     "outcome: change cancelled",
     "outcome: waited for a change",
     "cas_fenced",

@@ -250,6 +250,9 @@ impl Plan {
             }
         }
         if is(&[P::Eject]) {
+            if random.once_in(3) {
+                self.draw_crowd();
+            }
             self.draw_absences(random);
         }
         if is(&[P::Drain]) {
@@ -278,6 +281,15 @@ impl Plan {
             self.fault(at, begin);
             self.fault(end, back);
             at = if random.once_in(3) { at } else { end } + random.between(20_000, 500_000);
+        }
+    }
+
+    /// All count with one key, some of them slowly: so tokens of an earlier owner meet those of a later one.
+    fn draw_crowd(&mut self) {
+        self.menu.counters.truncate(1);
+        for (number, habits) in self.habits.iter_mut().enumerate() {
+            (habits.counter, habits.depth, habits.ending) = (true, 1, Ending::Stays);
+            habits.think = Duration::from_millis([2, 600, 5, 600][number % 4]);
         }
     }
 
