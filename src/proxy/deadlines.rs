@@ -102,7 +102,9 @@ impl Proxy {
             return;
         }
         let (backend, handed) = (link.backend, link.handed);
-        for (pending, key, joined) in link.queue.cut(first, count, handed) {
+        let taken = link.queue.cut(first, count, handed);
+        self.charge_link(conn);
+        for (pending, key, joined) in taken {
             match joined {
                 Some(joined) => {
                     self.counters.timeouts += self.fail_joined(backend, &joined, Why::TimedOut);

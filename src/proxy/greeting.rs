@@ -53,6 +53,7 @@ impl Proxy {
         link.greeting_in_flight = true;
         link.sending = buffer.len();
         self.actions.push_back(Action::Send { conn, buffer });
+        self.charge_link(conn);
         self.wake_at(deadline);
     }
 
@@ -67,13 +68,14 @@ impl Proxy {
         };
         let (whole, backend) = (link.unread.len(), link.backend);
         match answer {
-            Answer::Partial if whole <= GREETING_BYTES_MAX => {}
+            Answer::Partial if whole <= GREETING_BYTES_MAX => self.charge_link(conn),
             Answer::Whole(stats, length) if length == whole => {
                 link.unread = Vec::new();
                 link.state = LinkState::Met;
                 link.identity = stats.identity();
                 link.attempt_deadline = crate::time::Time::NEVER;
                 let identity = link.identity;
+                self.charge_link(conn);
                 self.note_version(backend, stats.version);
                 self.meet(conn, backend, identity);
             }

@@ -129,7 +129,7 @@ impl Proxy {
             buffer.drop_front(written);
             let behind = std::mem::replace(&mut link.queue.outbox, buffer);
             link.queue.outbox.append(behind, &mut self.room.spare);
-            return;
+            return self.charge_link(conn);
         }
         link.queue.outbox.reuse(buffer, LINK_ROOM_KEPT, &mut self.room.spare);
         if !link.queue.outbox.is_empty() {
@@ -296,6 +296,7 @@ impl Proxy {
                     self.give_exists(&pending, &key);
                 }
             }
+            self.charge_link(conn);
         }
     }
 
@@ -305,6 +306,7 @@ impl Proxy {
         let Some(link) = self.links.get_mut(conn.index(), conn.generation()) else { return };
         link.queue.append(&mut rest.queue, Time::default(), &mut self.room.spare);
         link.next_opaque = link.next_opaque.max(rest.next_opaque);
+        self.charge_link(conn);
         self.wake_at(deadline);
     }
 

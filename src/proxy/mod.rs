@@ -302,6 +302,8 @@ impl Handler for Proxy {
     fn handle_received(&mut self, conn: ConnId, bytes: &[u8]) {
         if conn.is_link() {
             self.receive_from_link(conn, bytes);
+            // A part of a large reply is kept until the rest of it comes.
+            self.charge_link(conn);
         } else {
             self.receive_from_client(conn, bytes);
         }

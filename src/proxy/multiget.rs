@@ -277,6 +277,7 @@ impl Proxy {
             client.expect("it is there").slots.stream(slot, id, &mut self.room);
         }
         fanout.parked = true;
+        self.charge_read(&mut fanout);
         self.put_fanout(id, fanout);
         self.parked.push(id);
         false
@@ -298,6 +299,8 @@ impl Proxy {
         }
         // What waits in later slots can't go out before this does, so it does not count here.
         let has_room = client.outbox.len() + client.sending < room;
+        self.charge_read(&mut fanout);
+        let client = self.clients.get_mut(conn.index(), conn.generation()).expect("it is there");
         if fanout.broken {
             client.cut = true;
             client.ending = true;

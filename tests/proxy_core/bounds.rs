@@ -253,3 +253,14 @@ fn a_client_with_large_answers_asks_for_few_at_once() {
     rig.receive(other, get.repeat(20));
     assert_eq!(rig.saw(0), get.repeat(8));
 }
+
+#[test]
+fn a_part_of_a_large_reply_is_charged_before_the_rest_comes() {
+    let mut rig = Rig::new();
+    let (a, client) = (rig.key(0, 0), rig.client());
+    rig.receive(client, format!("get {a}\r\n"));
+    rig.answer(0, format!("VALUE {a} 0 1000000\r\n{}", "x".repeat(600_000)));
+    assert!(rig.settings.memory.taken() >= 600_000, "{} bytes", rig.settings.memory.taken());
+    rig.answer(0, format!("{}\r\nEND\r\n", "x".repeat(400_000)));
+    assert_eq!(rig.got(client).len(), format!("VALUE {a} 0 1000000\r\n\r\nEND\r\n").len() + 1_000_000);
+}
