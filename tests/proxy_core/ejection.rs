@@ -44,12 +44,12 @@ fn forget_all(rig: &mut Rig) -> [usize; 3] {
     let mut many = [0; 3];
     loop {
         let before = many;
-        for backend in 0..3 {
+        for (backend, many) in many.iter_mut().enumerate() {
             for link in rig.links(backend) {
                 let lines = rig.got(link);
                 for line in lines.lines() {
                     assert!(line.starts_with("delete "), "{line}");
-                    many[backend] += 1;
+                    *many += 1;
                     rig.receive(link, "DELETED\r\n");
                 }
             }
