@@ -64,6 +64,11 @@ impl Share {
         *charged = now;
     }
 
+    /// Bytes that it has of the budget.
+    pub fn borrowed(&self) -> usize {
+        self.borrowed
+    }
+
     /// Bytes held.
     pub fn held(&self) -> usize {
         self.held

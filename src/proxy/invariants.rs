@@ -1,6 +1,7 @@
 //! What is always true of a worker between two turns of its loop, and what is true when nothing is left to
 //! do. The simulator asks after every turn; nobody asks on the way of a request.
 
+use crate::buffer::Recycle;
 use crate::io::ConnId;
 use crate::limits::LINE_MAX;
 use crate::ownership::Ownership;
@@ -42,7 +43,43 @@ impl Proxy {
                 expect(fits, || format!("backend {number} has {conn:?} for a link, {link:?}"))?;
             }
         }
-        Ok(())
+        self.check_charges()
+    }
+
+    /// What is charged is what is held.
+    fn check_charges(&self) -> Result<(), String> {
+        let mut charged = 0;
+        for (index, generation) in self.clients.ids() {
+            let Some(client) = self.clients.get(index as usize, generation) else { continue };
+            let (holds, pays) = (client.bytes(), client.charged);
+            charged += pays;
+            expect(holds == pays, || {
+                format!("client {index}.{generation} holds {holds} and is charged {pays}: {client:?}")
+            })?;
+        }
+        for (index, generation) in self.links.ids() {
+            let Some(link) = self.links.get(index as usize, generation) else { continue };
+            let (holds, pays) = (link.bytes(), link.charged);
+            charged += pays;
+            expect(holds == pays, || {
+                format!("link {index}.{generation} holds {holds} and is charged {pays}: {link:?}")
+            })?;
+        }
+        for (index, generation) in self.fanouts.ids() {
+            let Some(Some(read)) = self.fanouts.get(index as usize, generation) else { continue };
+            let (holds, pays) = (read.bytes(), read.charged);
+            charged += pays;
+            expect(holds == pays, || {
+                format!("read {index}.{generation} holds {holds} and is charged {pays}")
+            })?;
+        }
+        let held = self.memory.held();
+        expect(charged == held, || format!("{charged} bytes are charged, and {held} are taken to be held"))
+    }
+
+    /// Bytes that this worker has of the process's budget.
+    pub fn borrowed(&self) -> usize {
+        self.memory.borrowed()
     }
 
     /// Whom this worker takes to own a key; nobody while that is about to change.

@@ -296,7 +296,9 @@ impl History {
         if !self.flushes || missed.is_empty() {
             return Ok(());
         }
-        let by_late_write = present.write.is_some_and(|id| self.writes[id as usize].misplaced);
+        // What was answered with an error may be applied after what was to make it forgotten.
+        let late = |write: &Write| write.misplaced || write.verdict == Verdict::Unknown;
+        let by_late_write = present.write.is_some_and(|id| late(&self.writes[id as usize]));
         if present.left || by_late_write {
             let excused = &mut self.excused;
             *if present.left { &mut excused.left_over } else { &mut excused.late_write } += 1;
