@@ -264,3 +264,16 @@ fn a_part_of_a_large_reply_is_charged_before_the_rest_comes() {
     rig.answer(0, format!("{}\r\nEND\r\n", "x".repeat(400_000)));
     assert_eq!(rig.got(client).len(), format!("VALUE {a} 0 1000000\r\n\r\nEND\r\n").len() + 1_000_000);
 }
+
+#[test]
+fn a_client_that_waited_for_its_backend_did_not_stand_still() {
+    let budget = Arc::new(mcproxy::memory::Budget::new(256 << 10));
+    let mut rig = Rig::with(settings(|settings| settings.memory = budget));
+    let (a, client) = (rig.key(0, 0), rig.client());
+    rig.receive(client, format!("get {a}\r\n"));
+    rig.wait(500);
+    let answer = format!("VALUE {a} 0 300000\r\n{}\r\nEND\r\n", "x".repeat(300_000));
+    rig.answer(0, &answer);
+    assert!(rig.is_open(client));
+    assert_eq!(rig.got(client).len(), answer.len());
+}
