@@ -202,7 +202,7 @@ struct Arguments {
     #[arg(long, value_name = "SIZE", default_value = "1m", allow_hyphen_values = true)]
     max_value: String,
 
-    /// What may be buffered in all, in requests and in unread answers: as --max-value, and at least twice that
+    /// What may be buffered in all, in requests and in unread answers: as --max-value, at least twice that
     /// [default: 192m, or twice --max-value if that is more]
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     memory_limit: Option<String>,

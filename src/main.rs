@@ -10,6 +10,7 @@ use mcproxy::server;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    give_memory_back_at_once();
     let config = match config::parse(std::env::args_os()) {
         Ok(config) => config,
         Err(exit) => return end(&exit),
@@ -18,6 +19,20 @@ fn main() -> ExitCode {
     match server::run(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => end(&Exit { status: 1, text: format!("mcproxy: {error}") }),
+    }
+}
+
+/// Freed memory goes back to the kernel at once instead of after a second: what --memory-limit promises is
+/// seen by whoever looks at the process. A thousand clients with half a 60 MB line each, closed one after the
+/// other, left 500 MiB behind, and leave 240 so; a warm worker frees nothing, and pays nothing for it.
+fn give_memory_back_at_once() {
+    // mi_option_purge_delay of mimalloc.h, since its version 2; the crate has no name for it.
+    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+    // SAFETY: the function sets a number of the allocator, which it reads atomically; no other thread runs
+    // yet, and any number is a valid delay in milliseconds.
+    #[allow(unsafe_code)]
+    unsafe {
+        libmimalloc_sys::mi_option_set(PURGE_DELAY, 0);
     }
 }
 

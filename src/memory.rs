@@ -10,19 +10,21 @@ const PIECE: usize = 256 << 10;
 /// The budget of a process.
 #[derive(Debug)]
 pub struct Budget {
-    limit: usize,
+    /// What may be taken.
+    usable: usize,
     taken: AtomicUsize,
 }
 
 impl Budget {
-    /// So many bytes.
+    /// For a process that may use so many bytes for what it buffers. A fifth of it is left to the allocator,
+    /// which keeps some room between what is in use.
     pub fn new(limit: usize) -> Self {
-        Budget { limit, taken: AtomicUsize::new(0) }
+        Budget { usable: limit - limit / 5, taken: AtomicUsize::new(0) }
     }
 
-    /// Bytes in all.
-    pub fn limit(&self) -> usize {
-        self.limit
+    /// Bytes that may be taken.
+    pub fn usable(&self) -> usize {
+        self.usable
     }
 
     /// Bytes that workers have borrowed.
@@ -32,7 +34,7 @@ impl Budget {
 
     /// Takes so many bytes; false if there are not so many left.
     fn take(&self, bytes: usize) -> bool {
-        let fits = |taken: usize| taken.checked_add(bytes).filter(|&taken| taken <= self.limit);
+        let fits = |taken: usize| taken.checked_add(bytes).filter(|&taken| taken <= self.usable);
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
     }
 
@@ -121,7 +123,7 @@ mod tests {
 
     #[test]
     fn workers_share_one_budget() {
-        let budget = Arc::new(Budget::new(4 * PIECE));
+        let budget = Arc::new(Budget::new(5 * PIECE));
         let (mut first, mut second) = (Share::new(budget.clone()), Share::new(budget.clone()));
         let (mut a, mut b) = (0, 0);
         first.charge(3 * PIECE - 10, &mut a);

@@ -113,6 +113,8 @@ counters! {
     rejoin_flushes,
     /// Keys deleted on returning backends.
     rejoin_deletes,
+    /// Keys that one which stood in for a returning backend could not be made to forget.
+    rejoin_unforgotten,
     /// Requests answered here, with memcached's words for what is wrong with them.
     refused_requests,
     /// Clients that were closed because memory was short and they stood still.

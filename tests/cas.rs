@@ -4,22 +4,20 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::binary::{Frame, HEADER, frame_length};
+use support::counting::{Connection, PROTOCOLS, Protocol, Swapped};
 use support::inbox::PATIENCE;
 use support::process::{Server, named_backends};
 use support::random::Random;
 use support::relay::Relay;
-use support::report::{escape, grouped, say};
+use support::report::{grouped, say};
 
 const CLIENTS: usize = 8;
 const KEYS: [&str; 4] = ["counter:0", "counter:1", "counter:2", "counter:3"];
-const PROTOCOLS: [Protocol; 3] = [Protocol::Text, Protocol::Binary, Protocol::Meta];
 const SEED: u64 = 0xca5;
 
 /// How long the clients count. They go on until each has stored something, however slow the machine is.
@@ -55,8 +53,8 @@ fn canary_a_doubled_update_is_found() {
         tally.check(&read_counters(server.address)).expect("nothing was doubled yet");
         // An update that is applied once more, as by a proxy that sends it again.
         let mut again = Connection::open(server.address);
-        let (value, token) = protocol.read(&mut again, "counter:2");
-        assert!(protocol.swap(&mut again, "counter:2", value + 1, token));
+        let (value, token) = read(protocol, &mut again, "counter:2");
+        assert!(swap(protocol, &mut again, "counter:2", value + 1, token));
         let error = tally.check(&read_counters(server.address)).expect_err("an update was doubled");
         assert!(error.contains("counter:2"), "{error}");
     }
@@ -75,9 +73,9 @@ fn canary_a_lost_update_is_found() {
     let relay = Relay::start(server.address, Box::new(lie));
     let mut tally = Tally { stored: Default::default(), conflicts: 0 };
     let mut clients = [Connection::open(relay.address), Connection::open(relay.address)];
-    let seen = clients.each_mut().map(|client| Protocol::Text.read(client, KEYS[0]));
+    let seen = clients.each_mut().map(|client| read(Protocol::Text, client, KEYS[0]));
     for (client, (value, token)) in clients.iter_mut().zip(seen) {
-        assert!(Protocol::Text.swap(client, KEYS[0], value + 1, token));
+        assert!(swap(Protocol::Text, client, KEYS[0], value + 1, token));
         tally.stored[0].push(value + 1);
     }
     let error = tally.check(&read_counters(server.address)).expect_err("an update was lost");
@@ -93,7 +91,7 @@ fn canary_a_compare_and_swap_sent_twice_is_found() {
         tally.check_backends(&servers).expect("each was sent once");
         // The second of two equal sends finds the token used up: the value stays right, only the count tells.
         let mut again = Connection::open(servers[0].address);
-        assert!(!protocol.swap(&mut again, KEYS[0], 9, u64::MAX));
+        assert!(!swap(protocol, &mut again, KEYS[0], 9, u64::MAX));
         let error = tally.check_backends(&servers).expect_err("one was sent twice");
         assert!(error.contains("cas_badval"), "{error}");
     }
@@ -162,7 +160,8 @@ impl Tally {
     fn check_backends(&self, backends: &[Server]) -> Result<(), String> {
         let told = [("cas_hits", self.stored_count()), ("cas_badval", self.conflicts), ("cas_misses", 0)];
         for (name, told) in told {
-            let counted: u64 = backends.iter().map(|backend| stat(backend.address, name)).sum();
+            let counted: u64 =
+                backends.iter().map(|backend| Connection::open(backend.address).stat(name)).sum();
             if counted != told as u64 {
                 return Err(format!("the backends counted {counted} {name}, the clients were told {told}"));
             }
@@ -210,8 +209,8 @@ fn count_alone(
     let mut tally = Tally { stored: Default::default(), conflicts: 0 };
     while !stop.load(Ordering::Relaxed) {
         let counter = random.below(KEYS.len());
-        let (value, token) = protocol.read(&mut connection, KEYS[counter]);
-        if protocol.swap(&mut connection, KEYS[counter], value + 1, token) {
+        let (value, token) = read(protocol, &mut connection, KEYS[counter]);
+        if swap(protocol, &mut connection, KEYS[counter], value + 1, token) {
             if tally.stored_count() == 0 {
                 idle.fetch_sub(1, Ordering::Relaxed);
             }
@@ -223,123 +222,17 @@ fn count_alone(
     tally
 }
 
-/// How a client speaks.
-#[derive(Clone, Copy)]
-enum Protocol {
-    Text,
-    Binary,
-    Meta,
+/// The value of a counter and its token.
+fn read(protocol: Protocol, connection: &mut Connection, key: &str) -> (u64, u64) {
+    let (value, token) = protocol.read(connection, key).expect("no error").expect("it is there");
+    (value.parse().unwrap_or_else(|_| panic!("{key}: {value:?} is no number")), token)
 }
 
-impl Protocol {
-    /// The value of a counter and its token.
-    fn read(self, connection: &mut Connection, key: &str) -> (u64, u64) {
-        match self {
-            Protocol::Text => {
-                connection.send(format!("gets {key}\r\n").as_bytes());
-                let (size, token) = header(&connection.line(), &format!("VALUE {key} 0 "));
-                let value = connection.value(size);
-                assert_eq!(connection.line(), b"END");
-                (value, token)
-            }
-            Protocol::Meta => {
-                connection.send(format!("mg {key} v c\r\n").as_bytes());
-                let line = String::from_utf8(connection.line()).expect("ASCII");
-                let (size, token) = header(line.replacen(" c", " ", 1).as_bytes(), "VA ");
-                (connection.value(size), token)
-            }
-            Protocol::Binary => {
-                let reply = connection.ask(&Frame::request(0x00, 7).key(key.as_bytes()));
-                assert_eq!((reply.status, reply.opaque), (0, 7), "{reply:?}");
-                (number(&reply.value), reply.cas)
-            }
-        }
-    }
-
-    /// Stores a value if the token still holds; says whether it was stored.
-    fn swap(self, connection: &mut Connection, key: &str, value: u64, token: u64) -> bool {
-        let value = value.to_string();
-        let size = value.len();
-        match self {
-            Protocol::Text => {
-                connection.send(format!("cas {key} 0 0 {size} {token}\r\n{value}\r\n").as_bytes());
-                one_of(&connection.line(), b"STORED", b"EXISTS")
-            }
-            Protocol::Meta => {
-                connection.send(format!("ms {key} {size} C{token}\r\n{value}\r\n").as_bytes());
-                one_of(&connection.line(), b"HD", b"EX")
-            }
-            Protocol::Binary => {
-                let set = Frame::request(0x01, 8).extras(&[0; 8]).key(key.as_bytes());
-                let reply = connection.ask(&set.value(value.as_bytes()).cas(token));
-                assert!(matches!(reply.status, 0 | 2) && reply.opaque == 8, "{reply:?}");
-                reply.status == 0
-            }
-        }
-    }
-}
-
-/// True for `yes`, false for `no`; anything else is a failure.
-fn one_of(answer: &[u8], yes: &[u8], no: &[u8]) -> bool {
-    assert!(answer == yes || answer == no, "unexpected answer {}", escape(answer));
-    answer == yes
-}
-
-/// Size and token, the two numbers behind `start`.
-fn header(line: &[u8], start: &str) -> (usize, u64) {
-    let numbers = std::str::from_utf8(line).ok().and_then(|line| line.strip_prefix(start)?.split_once(' '));
-    let parsed = numbers.and_then(|(size, token)| Some((size.parse().ok()?, token.parse().ok()?)));
-    parsed.unwrap_or_else(|| panic!("unexpected answer {}", escape(line)))
-}
-
-fn number(digits: &[u8]) -> u64 {
-    let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
-    number.unwrap_or_else(|| panic!("not a number: {}", escape(digits)))
-}
-
-/// A blocking connection: one request, one answer. A read that takes too long fails.
-struct Connection {
-    stream: BufReader<TcpStream>,
-}
-
-impl Connection {
-    fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the server listens");
-        stream.set_nodelay(true).expect("TCP_NODELAY");
-        stream.set_read_timeout(Some(PATIENCE)).expect("read timeout");
-        Connection { stream: BufReader::new(stream) }
-    }
-
-    fn send(&mut self, request: &[u8]) {
-        self.stream.get_mut().write_all(request).expect("the connection is open");
-    }
-
-    /// The next line, without its end.
-    fn line(&mut self) -> Vec<u8> {
-        let mut line = Vec::new();
-        self.stream.read_until(b'\n', &mut line).expect("an answer in time");
-        assert!(line.ends_with(b"\r\n"), "the connection ended after {}", escape(&line));
-        line.truncate(line.len() - 2);
-        line
-    }
-
-    /// A value of `size` bytes that is a number, with the line end behind it.
-    fn value(&mut self, size: usize) -> u64 {
-        let mut value = vec![0; size + 2];
-        self.stream.read_exact(&mut value).expect("a whole value");
-        assert!(value.ends_with(b"\r\n"), "{}", escape(&value));
-        number(&value[..size])
-    }
-
-    /// Sends a frame and reads the one that answers it.
-    fn ask(&mut self, request: &Frame) -> Frame {
-        self.send(&request.bytes());
-        let mut bytes = vec![0; HEADER];
-        self.stream.read_exact(&mut bytes).expect("a whole header");
-        let total = frame_length(&bytes).expect("a whole header");
-        bytes.resize(total, 0);
-        self.stream.read_exact(&mut bytes[HEADER..]).expect("a whole body");
-        Frame::read(&bytes).expect("a whole frame").0
+/// Stores a value if the token still holds; says whether it was stored.
+fn swap(protocol: Protocol, connection: &mut Connection, key: &str, value: u64, token: u64) -> bool {
+    match protocol.swap(connection, key, &value.to_string(), token).expect("no error") {
+        Swapped::Gone => panic!("{key} is gone"),
+        swapped => swapped == Swapped::Stored,
     }
 }
 
@@ -347,29 +240,13 @@ fn create_counters(address: SocketAddr) {
     let mut connection = Connection::open(address);
     for key in KEYS {
         connection.send(format!("set {key} 0 0 1\r\n0\r\n").as_bytes());
-        assert_eq!(connection.line(), b"STORED");
+        assert_eq!(connection.line(), "STORED");
     }
 }
 
 fn read_counters(address: SocketAddr) -> [u64; KEYS.len()] {
     let mut connection = Connection::open(address);
-    KEYS.map(|key| Protocol::Text.read(&mut connection, key).0)
-}
-
-/// A number among the `stats` of a memcached.
-fn stat(address: SocketAddr, name: &str) -> u64 {
-    let mut connection = Connection::open(address);
-    connection.send(b"stats\r\n");
-    let mut found = None;
-    loop {
-        let line = connection.line();
-        if line == b"END" {
-            return found.unwrap_or_else(|| panic!("{address} has no stat {name}"));
-        }
-        if let Some(digits) = line.strip_prefix(format!("STAT {name} ").as_bytes()) {
-            found = Some(number(digits));
-        }
-    }
+    KEYS.map(|key| read(Protocol::Text, &mut connection, key).0)
 }
 
 /// Each counter lives on one backend, and on no other.
@@ -378,7 +255,7 @@ fn one_owner_each(backends: &[Server]) -> Result<(), String> {
         let holds = |backend: &&Server| {
             let mut connection = Connection::open(backend.address);
             connection.send(format!("mg {key}\r\n").as_bytes());
-            one_of(&connection.line(), b"HD", b"EN")
+            connection.line() == "HD"
         };
         let owners = backends.iter().filter(holds).count();
         if owners != 1 {

@@ -82,6 +82,10 @@ fn every_flag_sets_its_field() {
     assert_eq!((config.threads, config.max_conns, config.flush_all_enabled), (2, 5, false));
     assert_eq!(good(&["--backends=a", "-t2", "--read-errors=miss"]).read_errors, ReadErrors::Miss);
     assert!(!good(&["--backends=a", "--join-gets", "off"]).join_gets);
+    let config = good(&["--backends=a", "--auto-eject", "--rejoin", "as-is", "--cas-fence", "24h"]);
+    assert_eq!((config.auto_eject, config.rejoin), (true, Rejoin::AsIs));
+    assert_eq!(config.cas_fence, Duration::from_secs(86_400));
+    assert_eq!(good(&["--backends=a", "--rejoin=flush", "--cas-fence=1s"]).rejoin, Rejoin::Flush);
     assert!(good(&["--backends=a", "--join-gets=on"]).join_gets);
     assert_eq!(good(&["--backends=a", "--read-errors=error"]).read_errors, ReadErrors::Error);
 }
@@ -167,6 +171,9 @@ fn bad_values_are_refused_by_name() {
             "1k to 1g",
         ),
         ("--join-gets", &["ON", "auto"], "must be on or off"),
+        ("--rejoin", &["FLUSH", "as_is", "delete"], "must be flush or as-is"),
+        ("--cas-fence", &["0s", "999ms", "25h"], "must be 1s to "),
+        ("--cas-fence", &["10", "soon", "-1s"], ""),
         ("--read-errors", &["hit", "MISS", "miss_all"], "must be error, miss or miss-all"),
         ("--log-level", &["loud", "1"], "must be off, error,"),
         ("--listen", &["11311", "localhost:1", "::1:11311", "[::1]", "1.2.3:1", "tcp:/x"], "must be :PORT"),
@@ -252,6 +259,9 @@ fn what_is_no_flag_is_refused_in_one_line() {
         (&["-t", "1", "--threads", "2"], "mcproxy: --threads: given more than once"),
         (&["-F", "-F"], "mcproxy: --disable-flush-all: given more than once"),
         (&["--disable-flush-all=yes"], "mcproxy: --disable-flush-all yes: this flag takes no value"),
+        (&["--auto-eject=yes"], "mcproxy: --auto-eject yes: this flag takes no value"),
+        (&["--auto-eject", "--auto-eject"], "mcproxy: --auto-eject: given more than once"),
+        (&["--backends=a", "--rejoin", ""], "mcproxy: --rejoin '': must be flush or as-is"),
         (&["--backends", ""], "mcproxy: --backends '': "),
         (&["--backends", "a", "-t", ""], "mcproxy: --threads '': must be 1 to 64"),
         (&["--backends", "a\nb\u{85}"], "mcproxy: --backends a\\nb\\u{85}: not a host name"),

@@ -26,6 +26,10 @@ const READ_BYTES: usize = 64 << 10;
 /// Reads of one connection in one tick; after them the others have their turn.
 const READS_PER_TICK: usize = 4;
 
+/// Bytes read in one tick after which clients that have something to say are read from in the next one: a
+/// crowd that sends much does not make everybody wait for all of it.
+const BYTES_PER_TICK: usize = 4 << 20;
+
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1024;
 
@@ -81,6 +85,8 @@ const CHUNK: usize = 64;
 struct Ready {
     links: Vec<ConnId>,
     clients: Vec<ConnId>,
+    /// Bytes read in this tick.
+    bytes: usize,
 }
 
 /// One socket.
@@ -223,7 +229,9 @@ impl MioIo {
                 conn.readable |= event.is_readable();
                 conn.writable |= event.is_writable();
                 conn.hangup |= event.is_read_closed() || event.is_error();
-                if !conn.listed {
+                if !links && ready.bytes > BYTES_PER_TICK {
+                    conn.list(ready);
+                } else if !conn.listed {
                     conn.look_at(scratch, calls, ready, handler);
                 }
             }
@@ -239,7 +247,11 @@ impl MioIo {
         for id in list(ready) {
             if let Some(conn) = conns.find(id) {
                 conn.listed = false;
-                conn.look_at(scratch, calls, ready, handler);
+                if !links && ready.bytes > BYTES_PER_TICK {
+                    conn.list(ready);
+                } else {
+                    conn.look_at(scratch, calls, ready, handler);
+                }
             }
         }
     }
@@ -302,6 +314,7 @@ impl Io for MioIo {
         let busy = !(self.ready.links.is_empty() && self.ready.clients.is_empty());
         self.wait(if busy { Some(Duration::ZERO) } else { timeout })?;
         handler.handle_now(self.now);
+        self.ready.bytes = 0;
         let mut mail = false;
         for links in [true, false] {
             self.handle_ready(links, handler);
@@ -396,6 +409,7 @@ impl Conn {
                 }
                 Ok(length) => {
                     self.readable = length == scratch.len();
+                    ready.bytes += length;
                     handler.handle_received(self.id, &scratch[..length]);
                 }
                 Err(Errno::WOULDBLOCK) => {

@@ -91,9 +91,20 @@ pub enum Notice {
     Cleaned {
         /// The number of the change's ownership.
         number: u64,
-        /// The words of the refusal.
-        refused: Option<String>,
+        /// What came of it.
+        outcome: Outcome,
     },
+}
+
+/// What came of the wish that a backend forgets something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It has.
+    Done,
+    /// It says that it will not.
+    Refused(String),
+    /// It has not answered.
+    Failed(String),
 }
 
 /// From the coordinator to a worker.

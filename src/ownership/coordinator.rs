@@ -20,7 +20,7 @@ use crate::proxy::settings::{Rejoin, Settings};
 use crate::time::Time;
 
 use super::Ownership;
-use super::change::{Change, Health, Kind, Notice, Order, Written};
+use super::change::{Change, Health, Kind, Notice, Order, Outcome, Written};
 use super::fence::{Fence, Over};
 use super::identity::Identity;
 
@@ -141,7 +141,7 @@ impl Coordinator {
             Notice::Confirmed { number, unsettled, written } => {
                 self.confirmed(worker, number, unsettled, written);
             }
-            Notice::Cleaned { number, refused } => self.cleaned(number, refused),
+            Notice::Cleaned { number, outcome } => self.cleaned(number, &outcome),
         }
         self.begin_next();
     }
@@ -416,13 +416,14 @@ impl Coordinator {
         self.orders.push_back((PROBER, Order::Clean { number, written }));
     }
 
-    fn cleaned(&mut self, number: u64, refused: Option<String>) {
+    fn cleaned(&mut self, number: u64, outcome: &Outcome) {
         let is_this = |current: &&Current| current.cleaning && current.change.next.number == number;
         let Some(current) = self.current.as_ref().filter(is_this) else { return };
         let backend = current.change.backend;
-        match refused {
-            None => self.commit(),
-            Some(words) => {
+        match outcome {
+            Outcome::Done => self.commit(),
+            Outcome::Failed(words) => self.cancel(words, self.settings.retry_interval),
+            Outcome::Refused(words) => {
                 log::error!(
                     "backend {} stays out, for it cannot be made to forget what it has missed ({words}): \
                      restart it, or let it come back stale with --rejoin as-is",

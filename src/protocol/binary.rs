@@ -102,6 +102,13 @@ pub struct Request<'a> {
     pub value: &'a [u8],
 }
 
+impl Request<'_> {
+    /// It changes nothing: without somebody who wants the answer it need not be carried out.
+    pub fn only_reads(&self) -> bool {
+        matches!(answering(self.opcode).0, opcode::GET | opcode::GETK)
+    }
+}
+
 /// A request that we answer ourselves, as memcached does.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refusal<'a> {

@@ -81,7 +81,9 @@ pub(super) fn any_values(input: &[u8], limits: ReplyLimits) -> Frame {
         let mut fields = rest.split(|&byte| byte == b' ');
         let (_key, _flags) = (fields.next(), fields.next());
         return match (fields.next().and_then(decimal), fields.next(), fields.next()) {
-            (Some(length), cas, None) => value_frame(input, end, length, cas.is_some(), limits),
+            (Some(length), cas, None) if cas.is_none_or(are_digits) => {
+                value_frame(input, end, length, cas.is_some(), limits)
+            }
             _ => Frame::Broken,
         };
     }
@@ -237,6 +239,11 @@ pub(super) fn value_frame(
     Frame::Value { line, total, with_cas }
 }
 
+/// Digits and nothing else.
+fn are_digits(token: &[u8]) -> bool {
+    !token.is_empty() && token.iter().all(u8::is_ascii_digit)
+}
+
 fn decimal(token: &[u8]) -> Option<usize> {
     digits(token).and_then(|number| usize::try_from(number).ok())
 }
@@ -269,6 +276,8 @@ mod tests {
             b"VALUE k 0 abc\r\n",
             b"VALUE k 0\r\n",
             b"VALUE k 0 1 2 3\r\nx\r\n",
+            b"VALUE k 0 1 \x81\xff\r\nx\r\n",
+            b"VALUE k 0 1 \r\nx\r\n",
             b"VALUE k 0 1001\r\n",
             b"VALUE k 0 1\r\nab\r\n",
             b"END\n",

@@ -3,7 +3,7 @@
 
 use super::answers;
 use super::commands::{self, Line};
-use super::meta::Meta;
+use super::meta::{Meta, MetaVerb};
 pub use super::plain::{PlainGet, plain_get, plain_store};
 use super::plain::{StoreLine, whole_value};
 pub use super::plain_meta::plain_meta;
@@ -137,6 +137,17 @@ pub enum Request<'a> {
     Quit,
     /// `mg`, `ms`, `md`, `ma`, `me`, `mn`.
     Meta(Meta<'a>),
+}
+
+impl Request<'_> {
+    /// It changes nothing: without somebody who wants the answer it need not be carried out.
+    pub fn only_reads(&self) -> bool {
+        match self {
+            Request::Get { .. } | Request::GetMany { .. } => true,
+            Request::Meta(meta) => meta.verb == MetaVerb::Get && !meta.modifies,
+            _ => false,
+        }
+    }
 }
 
 /// The storage commands.

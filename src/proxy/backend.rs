@@ -20,8 +20,6 @@ pub(super) struct Backend {
     pub(super) position: Position,
     /// Links whose sending side is shut down, oldest first.
     pub(super) retired: Vec<ConnId>,
-    /// One of them was closed because they were too many: what was written on it may still be applied.
-    pub(super) untracked: bool,
     /// Addresses that its name had when it was last looked up.
     pub(super) addresses: usize,
     pub(super) health: Health,

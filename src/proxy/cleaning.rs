@@ -2,7 +2,7 @@
 //! written in its place, or everything if those are too many. The first worker does it for all.
 
 use crate::io::ConnId;
-use crate::ownership::change::{Notice, Written};
+use crate::ownership::change::{Health, Notice, Outcome, Written};
 use crate::protocol::compose;
 
 use super::Proxy;
@@ -23,8 +23,10 @@ pub(super) struct Cleaning {
     rest: Vec<Box<[u8]>>,
 }
 
-/// Keys that are asked to be forgotten at once: a link takes as many, for clients want it too.
+/// Keys that are asked to be forgotten at once, and bytes of them, or a little more: a link takes as many even
+/// when memory is short.
 const BATCH: usize = 64;
+const BATCH_BYTES: usize = 16 << 10;
 
 impl Proxy {
     /// Begins it.
@@ -35,8 +37,8 @@ impl Proxy {
         let backend = moving.change.backend;
         let conn = self.backends[backend].text.filter(|&conn| self.stands(conn));
         let Some(conn) = conn else {
-            let refused = Some("no link to it stands".to_string());
-            return self.notify(Notice::Cleaned { number, refused });
+            let outcome = Outcome::Failed("no link to it stands".to_string());
+            return self.notify(Notice::Cleaned { number, outcome });
         };
         let rest = written.keys.clone();
         self.cleaning = Some(Cleaning { number, conn, backend, waiting: 0, rest });
@@ -55,13 +57,21 @@ impl Proxy {
 
     /// The next keys.
     fn forget_more(&mut self) {
-        let batch = BATCH.min(self.settings.limits.link_requests_max);
+        let limits = &self.settings.limits;
+        let (most, bytes_max) =
+            (BATCH.min(limits.link_requests_max), BATCH_BYTES.min(limits.link_bytes_max / 2));
         let Some(cleaning) = &mut self.cleaning else { return };
         let (conn, backend) = (cleaning.conn, cleaning.backend);
-        let left = cleaning.rest.len().saturating_sub(batch);
-        let keys = cleaning.rest.split_off(left);
+        let (mut keys, mut bytes) = (Vec::new(), 0);
+        while keys.len() < most
+            && bytes <= bytes_max
+            && let Some(key) = cleaning.rest.pop()
+        {
+            bytes += b"delete \r\n".len() + key.len();
+            keys.push(key);
+        }
         if !self.stands(conn) {
-            return self.finish_cleaning(Some("connection lost".to_string()));
+            return self.finish_cleaning(Outcome::Failed("connection lost".to_string()));
         }
         for key in keys {
             self.counters.rejoin_deletes += 1;
@@ -69,8 +79,8 @@ impl Proxy {
         }
     }
 
-    /// A key is forgotten by the backend that returns, and by the one that owned it meanwhile, if that does not
-    /// keep it: should that own it again, what it has will be old.
+    /// A key is forgotten by the backend that returns, and by the one that owned it meanwhile, if that does
+    /// not keep it: should that own it again, what it has will be old.
     fn forget(&mut self, key: &[u8], conn: ConnId, backend: usize) {
         let expect = Expect::Line { verb: LineVerb::Delete, quiet: false };
         self.clean_one(conn, backend, expect, |out| compose::delete(out, key));
@@ -78,11 +88,10 @@ impl Proxy {
             return;
         }
         let meanwhile = self.placement.owner(key);
-        if let Some(cleaning) = &mut self.cleaning {
-            cleaning.waiting += 1;
-        }
-        let (target, protocol) = (self.cleaning_target(), LinkProtocol::Text);
-        self.queue_or_fail(meanwhile, protocol, target, expect, &[], |out, _| {
+        let Some(cleaning) = &mut self.cleaning else { return };
+        cleaning.waiting += 1;
+        let target = Target::Forgetting(cleaning.number as u32);
+        self.queue_or_fail(meanwhile, LinkProtocol::Text, target, expect, &[], |out, _| {
             compose::delete(out, key);
             Value::None
         });
@@ -99,7 +108,7 @@ impl Proxy {
         cleaning.waiting += 1;
         let target = self.cleaning_target();
         if let Err(why) = self.queue_own(conn, backend, target, expect, compose) {
-            self.finish_cleaning(Some(why.words().to_string()));
+            self.finish_cleaning(Outcome::Failed(why.words().to_string()));
         }
     }
 
@@ -119,15 +128,39 @@ impl Proxy {
         }
         if !matches!(line, b"OK\r\n" | b"DELETED\r\n" | b"NOT_FOUND\r\n") {
             let words = line.trim_ascii_end().escape_ascii().to_string();
-            return self.finish_cleaning(Some(words));
+            return self.finish_cleaning(Outcome::Refused(words));
         }
+        self.one_less();
+    }
+
+    /// The one that owned a key meanwhile has forgotten it.
+    pub(super) fn forgotten(&mut self, number: u32) {
+        if self.is_cleaning(number) {
+            self.one_less();
+        }
+    }
+
+    /// It has not answered: that is tried again; but if it is down, the one that returns is wanted the more.
+    pub(super) fn not_forgotten(&mut self, number: u32, backend: usize, words: &str) {
+        if !self.is_cleaning(number) {
+            return;
+        }
+        if self.backends[backend].health == Health::Down {
+            self.counters.rejoin_unforgotten += 1;
+            self.one_less();
+        } else {
+            self.finish_cleaning(Outcome::Failed(words.to_string()));
+        }
+    }
+
+    fn one_less(&mut self) {
         let Some(cleaning) = &mut self.cleaning else { return };
         cleaning.waiting -= 1;
         if cleaning.waiting > 0 {
             return;
         }
         if cleaning.rest.is_empty() {
-            self.finish_cleaning(None);
+            self.finish_cleaning(Outcome::Done);
         } else {
             self.forget_more();
         }
@@ -136,13 +169,13 @@ impl Proxy {
     /// A backend has not answered.
     pub(super) fn cleaning_failed(&mut self, number: u32, words: &str) {
         if self.is_cleaning(number) {
-            self.finish_cleaning(Some(words.to_string()));
+            self.finish_cleaning(Outcome::Failed(words.to_string()));
         }
     }
 
-    fn finish_cleaning(&mut self, refused: Option<String>) {
+    fn finish_cleaning(&mut self, outcome: Outcome) {
         if let Some(cleaning) = self.cleaning.take() {
-            self.notify(Notice::Cleaned { number: cleaning.number, refused });
+            self.notify(Notice::Cleaned { number: cleaning.number, outcome });
         }
     }
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::buffer::Outbox;
 use crate::io::{Action, ConnId};
 use crate::limits::{GROWTH_BYTES, Limits};
-use crate::protocol::binary::REQUEST_MAGIC;
+use crate::protocol::binary::{self, REQUEST_MAGIC};
 use crate::protocol::text::{self, Partial, Step};
 use crate::time::Time;
 
@@ -55,6 +55,8 @@ pub(super) struct Client {
     pub(super) answer_bytes: usize,
     /// When it last sent or took something.
     pub(super) moved: Time,
+    /// When the first bytes of what it has not sent whole came.
+    pub(super) began: Time,
     /// The tick in which requests were last read from it.
     pub(super) last_run: u32,
     pub(super) dirty: bool,
@@ -136,7 +138,7 @@ impl Client {
     /// Its next bytes are not simply its next request.
     #[inline]
     fn is_held_up(&self) -> bool {
-        self.ending || self.windowed.is_some() || self.swallow.is_some()
+        self.ending || self.windowed.is_some() || self.swallow.is_some() || self.gone
     }
 
     /// An answer of so many bytes is its.
@@ -468,8 +470,7 @@ impl Proxy {
             if self.moving.is_some() && self.hold_client(conn, &input[at..]) {
                 return;
             }
-            let limits = &self.settings.limits;
-            let Some(client) = self.clients.get_mut(conn.index(), conn.generation()) else { return };
+            let Some(mut client) = self.clients.get_mut(conn.index(), conn.generation()) else { return };
             if client.is_held_up() {
                 if client.ending {
                     return;
@@ -481,7 +482,14 @@ impl Proxy {
                     at += self.swallow(conn, input.len() - at);
                     continue;
                 }
+                if let Some(length) = self.read_for_nobody(conn, &input[at..]) {
+                    at += length;
+                    continue;
+                }
+                let Some(again) = self.clients.get_mut(conn.index(), conn.generation()) else { return };
+                client = again;
             }
+            let limits = &self.settings.limits;
             if client.has_enough(limits) && !client.gone {
                 return self.stall_client(conn, &input[at..]);
             }
@@ -523,6 +531,7 @@ impl Proxy {
         let Some(client) = self.client(conn) else { return };
         debug_assert!(client.unread.is_empty());
         client.progress = progress;
+        client.began = client.moved;
         grow(&mut client.unread, rest.len(), progress);
         client.unread.extend_from_slice(rest);
         self.charge_client(conn);
@@ -559,6 +568,27 @@ impl Proxy {
             self.held.push(conn);
         }
         true
+    }
+
+    /// The bytes of the next request of a client that is gone, if it only reads: nobody wants the answer.
+    #[cold]
+    fn read_for_nobody(&mut self, conn: ConnId, input: &[u8]) -> Option<usize> {
+        let client = self.clients.get_mut(conn.index(), conn.generation())?;
+        let length = match client.protocol {
+            _ if !client.gone => None,
+            Protocol::Binary => match binary::parse(input, self.settings.limits.value_max) {
+                binary::Step::Request(request, length) => request.only_reads().then_some(length),
+                _ => None,
+            },
+            _ => match text::parse(input, client.progress.scanned, &self.parser_limits) {
+                Step::Request(request, length) => request.only_reads().then_some(length),
+                _ => None,
+            },
+        };
+        if length.is_some() {
+            client.progress = Progress::default();
+        }
+        length
     }
 
     /// Drops bytes of a refused value; gives how many.

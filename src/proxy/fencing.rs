@@ -51,7 +51,7 @@ impl Proxy {
     #[cold]
     pub(super) fn note_value_token(&self, key: &[u8], frame: &[u8]) {
         let line = frame.split(|&byte| byte == b'\r').next().unwrap_or(frame);
-        if let Some(token) = line.rsplit(|&byte| byte == b' ').next().and_then(number::u64) {
+        if let Some(token) = line.rsplit(|&byte| byte == b' ').next().and_then(number::digits) {
             self.note_token(key, token);
         }
     }
@@ -65,7 +65,7 @@ impl Proxy {
         }
         let line = reply.split(|&byte| byte == b'\r').next().unwrap_or(reply);
         let token = Keys::new(line).skip(1).filter(|flag| flag[0] == b'c');
-        for token in token.filter_map(|flag| number::u64(&flag[1..])) {
+        for token in token.filter_map(|flag| number::digits(&flag[1..])) {
             self.note_token(key, token);
         }
     }

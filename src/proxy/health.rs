@@ -34,6 +34,7 @@ impl Proxy {
                 self.broadcast_answered((index, generation), Some(text.into_bytes()));
             }
             Target::Cleaning(number) => self.cleaning_failed(number, why.words()),
+            Target::Forgetting(number) => self.not_forgotten(number, backend, why.words()),
             Target::Joined | Target::Mark => {}
         }
     }

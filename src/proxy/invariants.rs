@@ -32,9 +32,9 @@ impl Proxy {
         }
         for (number, backend) in self.backends.iter().enumerate() {
             let retired = backend.retired.len();
-            expect(retired <= self.settings.limits.retired_links_max, || {
-                format!("backend {number} has {retired} retired links")
-            })?;
+            // Of two protocols, both may have stood when there was room for one.
+            let most = self.settings.limits.retired_links_max + usize::from(self.settings.auto_eject);
+            expect(retired <= most, || format!("backend {number} has {retired} retired links"))?;
             for conn in [backend.text, backend.binary].into_iter().flatten() {
                 let link = self.links.get(conn.index(), conn.generation());
                 let fits = link.is_some_and(|link| {
@@ -91,6 +91,11 @@ impl Proxy {
     /// What this worker goes by, and the change of it that it makes.
     pub fn ownership(&self) -> (&Ownership, Option<&Change>) {
         (&self.ownership, self.moving.as_ref().map(|moving| &*moving.change))
+    }
+
+    /// Keys that a backend which stood in for another has kept, for it did not answer.
+    pub fn unforgotten_keys(&self) -> u64 {
+        self.counters.rejoin_unforgotten
     }
 
     /// Clients whose next request waits for a change of owners.

@@ -401,6 +401,8 @@ pub(super) enum Target {
     /// We asked for ourselves: a returning backend is to forget something.
     /// The number of the change.
     Cleaning(u32),
+    /// We, as well: the one that stood in for it is. The number of the change.
+    Forgetting(u32),
     /// Nobody any more: it is thrown away.
     Mark,
 }

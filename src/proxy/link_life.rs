@@ -27,8 +27,24 @@ impl Proxy {
         }
         match *state.link(protocol) {
             Some(conn) => Ok(conn),
-            None => Ok(self.open_link(backend, protocol)),
+            None => self.open_another_link(backend, protocol),
         }
+    }
+
+    #[cold]
+    fn open_another_link(&mut self, backend: usize, protocol: LinkProtocol) -> Result<ConnId, Why> {
+        if self.has_given_up_enough(backend) {
+            self.count_failure(backend, Why::TimedOut);
+            return Err(Why::Down);
+        }
+        Ok(self.open_link(backend, protocol))
+    }
+
+    /// One more link to give up, and it would have to be closed: then nobody could know when nothing is under
+    /// way to the backend any more.
+    fn has_given_up_enough(&self, backend: usize) -> bool {
+        let retired = self.backends[backend].retired.len();
+        self.settings.auto_eject && retired >= self.settings.limits.retired_links_max
     }
 
     /// Opens a link; it begins with the question who is there.
@@ -185,10 +201,9 @@ impl Proxy {
         let state = &mut self.backends[backend];
         *state.link(protocol) = None;
         state.retired.push(conn);
-        if state.retired.len() > self.settings.limits.retired_links_max {
+        // With --auto-eject none is opened that would be one too many: see has_given_up_enough.
+        if state.retired.len() > self.settings.limits.retired_links_max && !self.settings.auto_eject {
             let oldest = state.retired[0];
-            // Nobody will know when its bytes can not be applied any more.
-            state.untracked = true;
             self.end_retired(oldest);
         }
         if why == Why::TimedOut {
@@ -203,7 +218,7 @@ impl Proxy {
         let backend = link.backend;
         let state = &mut self.backends[backend];
         state.retired.retain(|&retired| retired != conn);
-        if state.retired.is_empty() && !state.untracked && self.settings.auto_eject {
+        if state.retired.is_empty() && self.settings.auto_eject {
             self.notify(Notice::Settled { backend });
         }
         self.shut_link(conn);
@@ -244,7 +259,7 @@ impl Proxy {
         why: Option<Why>,
     ) -> Vec<FailedRequest> {
         let mut failed = Vec::new();
-        let is_down = self.backends[backend].health == Health::Down;
+        let is_down = self.backends[backend].health == Health::Down || self.has_given_up_enough(backend);
         // Between two owners nothing goes out again: it might reach the one that is not any more.
         let is_moving = self.moving.as_ref().is_some_and(|moving| moving.change.kind != Kind::Restart);
         if let Some(why) = why.or(is_down.then_some(Why::Down)).or(is_moving.then_some(Why::Lost)) {

@@ -167,8 +167,7 @@ impl Proxy {
         moving.confirmed = moving.barriers.is_empty();
         if moving.confirmed {
             let (backend, number) = (moving.change.backend, moving.change.next.number);
-            let state = &self.backends[backend];
-            let unsettled = state.retired.len() + usize::from(state.untracked);
+            let unsettled = self.backends[backend].retired.len();
             let written = match moving.change.kind {
                 Kind::Return => self.written(),
                 Kind::Eject | Kind::Restart => Written::default(),

@@ -202,7 +202,7 @@ impl Proxy {
         line("pointer_size", usize::BITS.to_string());
         line("max_connections", self.settings.max_conns.to_string());
         line("threads", self.settings.workers.to_string());
-        line("limit_maxbytes", self.settings.memory.limit().to_string());
+        line("limit_maxbytes", self.settings.memory.usable().to_string());
         line("bytes", self.settings.memory.taken().to_string());
         line("cas_fences_standing", self.ownership.fences.len().to_string());
         let mut total = Counters::default();

@@ -143,6 +143,7 @@ impl Proxy {
         match pending.target {
             Target::Slot(client, slot) => self.answer(client, slot, answer),
             Target::Cleaning(number) => self.cleaned_one(number, answer.head),
+            Target::Forgetting(number) => self.forgotten(number),
             _ => {}
         }
     }

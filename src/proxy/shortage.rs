@@ -37,10 +37,9 @@ impl Proxy {
     #[cold]
     fn make_room(&mut self) {
         while !self.memory.settle() {
-            let great = self.memory.lacking() > GREAT;
-            match self.stalest_client() {
-                Some((conn, since)) if great || self.now >= since + PATIENCE => self.give_way(conn),
-                _ => break,
+            match self.client_in_the_way() {
+                Some(conn) => self.give_way(conn),
+                None => break,
             }
         }
         if self.memory.is_short() && self.now >= self.called + CALLS_APART {
@@ -57,21 +56,33 @@ impl Proxy {
 
     /// Another worker is short of memory, and this one may have clients that are in everybody's way.
     pub(super) fn help_out(&mut self) {
-        if let Some((conn, since)) = self.stalest_client()
-            && self.now >= since + PATIENCE
-        {
+        if let Some(conn) = self.stalest_client() {
             self.give_way(conn);
         }
     }
 
-    /// The client that has made no progress for longest, of those that hold something.
-    fn stalest_client(&self) -> Option<(ConnId, Time)> {
+    /// The client that is to give way: if the shortage is great, somebody has to.
+    fn client_in_the_way(&self) -> Option<ConnId> {
+        let great = self.memory.lacking() > GREAT;
+        // When all of a crowd go on sending, those who came later were not the ones who filled the memory.
+        self.stalest_client()
+            .or_else(|| great.then(|| self.first_by(|client| client.began)).flatten().map(|first| first.0))
+    }
+
+    /// The client that has made no progress for longest, and for long.
+    fn stalest_client(&self) -> Option<ConnId> {
+        let (conn, moved) = self.first_by(|client| client.moved)?;
+        (self.now >= moved + PATIENCE).then_some(conn)
+    }
+
+    /// The client with the earliest `time`, of those that hold something.
+    fn first_by(&self, time: impl Fn(&Client) -> Time) -> Option<(ConnId, Time)> {
         let ids = self.clients.ids().filter_map(|(index, generation)| {
             let client = self.clients.get(index as usize, generation)?;
             let holds = client.charged + client.reading >= WORTH && !client.closed && !client.ending;
-            holds.then_some((ConnId::client(index, generation), client.moved))
+            holds.then_some((ConnId::client(index, generation), time(client)))
         });
-        ids.min_by_key(|&(_, moved)| moved)
+        ids.min_by_key(|&(_, time)| time)
     }
 
     /// The client's connection ends; if it was sending something, memcached's words for that come first.

@@ -318,11 +318,16 @@ impl History {
         Ok(())
     }
 
-    /// A backend returns that has missed too many keys: it is flushed, and what others have of them stays.
+    /// A backend returns that has missed too many keys: it is flushed, and what others have of them stays. Or
+    /// one of those does not answer.
     pub(super) fn leave_over(&mut self) {
-        for states in &mut self.states {
-            for state in states.iter_mut().filter_map(|states| states.last_mut()) {
-                state.left = true;
+        for (key, states) in self.states.iter_mut().enumerate() {
+            // Those who own it have it by right, and its home is made to forget when it returns.
+            let others = [self.owners.term(key).owner, self.owners.home(key)];
+            for (backend, states) in states.iter_mut().enumerate() {
+                if let Some(state) = states.last_mut().filter(|_| !others.contains(&backend)) {
+                    state.left = true;
+                }
             }
         }
     }
@@ -390,8 +395,8 @@ impl History {
         } else {
             let name = self.names[key].escape_ascii();
             return Err(format!(
-                "cas {id} of {name} was won over {present:?}, life {life}, handed out at {:?}, with a token of \
-                 {token:?}; {term:?}",
+                "cas {id} of {name} was won over {present:?}, life {life}, handed out at {:?}, with a token \
+                 of {token:?}; {term:?}",
                 state.handed_out
             ));
         }

@@ -51,7 +51,7 @@ pub enum Profile {
     Eject,
 }
 
-const PROFILES: [Profile; 14] = [
+const PROFILES: [Profile; 15] = [
     Profile::Calm,
     Profile::Network,
     Profile::SlowClients,
@@ -65,6 +65,7 @@ const PROFILES: [Profile; 14] = [
     Profile::Limits,
     Profile::Drain,
     Profile::Mixed,
+    Profile::Eject,
     Profile::Eject,
 ];
 
@@ -143,7 +144,8 @@ impl Plan {
         let short = matches!(profile, Profile::SlowClients | Profile::Mixed) && random.once_in(2);
         if short {
             let bytes = (settings.workers + random.below(6)) * (256 << 10);
-            settings.memory = Arc::new(Budget::new(bytes));
+            // A fifth is the allocator's.
+            settings.memory = Arc::new(Budget::new(bytes + bytes / 4));
             settings.limits.value_max = random.pick(&[20_000, 90_000]);
             settings.limits.client_unread_max = 4 << 20;
             settings.limits.client_requests_max = 4096;
@@ -266,8 +268,8 @@ impl Plan {
             }
         }
         if is(&[P::Eject]) {
-            if random.once_in(3) {
-                self.draw_crowd();
+            if random.once_in(2) {
+                self.draw_crowd(random);
             }
             self.draw_absences(random);
         }
@@ -279,11 +281,12 @@ impl Plan {
     }
 
     /// All count with one key, some of them slowly: so tokens of an earlier owner meet the same of a later one.
-    fn draw_crowd(&mut self) {
+    fn draw_crowd(&mut self, random: &mut Random) {
+        let (fast, slow) = (random.pick(&[5, 100, 300]), random.pick(&[100, 300, 600]));
         self.menu.counters.truncate(1);
         for (number, habits) in self.habits.iter_mut().enumerate() {
             (habits.counter, habits.depth, habits.ending) = (true, 1, Ending::Stays);
-            habits.think = Duration::from_millis([2, 600, 5, 600][number % 4]);
+            habits.think = Duration::from_millis(if number % 2 == 0 { fast } else { slow });
         }
     }
 

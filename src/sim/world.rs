@@ -102,7 +102,7 @@ impl World {
             misses: settings.read_errors != ReadErrors::Error,
             misses_with_tokens: settings.read_errors == ReadErrors::MissAll,
             calm: plan.profile == Profile::Calm,
-            evicts: settings.memory.limit() < 1 << 30,
+            evicts: settings.memory.usable() < 64 << 20,
             ejects: settings.auto_eject,
             backends: settings.backends.iter().map(|backend| backend.name.clone()).collect(),
         };
@@ -292,7 +292,7 @@ impl World {
     fn watch_memory(&mut self) {
         let budget = &self.plan.settings.memory;
         let borrowed: usize = self.workers.iter().map(|worker| worker.proxy.borrowed()).sum();
-        let (taken, limit) = (budget.taken(), budget.limit());
+        let (taken, limit) = (budget.taken(), budget.usable());
         if borrowed != taken || taken > limit {
             let what = format!("workers have borrowed {borrowed} bytes, {taken} of {limit} are lent");
             self.network.violate(what);

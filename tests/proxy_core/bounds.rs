@@ -267,7 +267,7 @@ fn a_part_of_a_large_reply_is_charged_before_the_rest_comes() {
 
 #[test]
 fn a_client_that_waited_for_its_backend_did_not_stand_still() {
-    let budget = Arc::new(mcproxy::memory::Budget::new(256 << 10));
+    let budget = Arc::new(mcproxy::memory::Budget::new(320 << 10));
     let mut rig = Rig::with(settings(|settings| settings.memory = budget));
     let (a, client) = (rig.key(0, 0), rig.client());
     rig.receive(client, format!("get {a}\r\n"));
@@ -276,4 +276,17 @@ fn a_client_that_waited_for_its_backend_did_not_stand_still() {
     rig.answer(0, &answer);
     assert!(rig.is_open(client));
     assert_eq!(rig.got(client).len(), answer.len());
+}
+
+/// Thousands of pipelined gets of large values would keep a backend busy for nobody.
+#[test]
+fn of_what_a_paused_client_had_sent_only_writes_are_carried_out_when_it_is_reset() {
+    let mut rig = Rig::with(limited(|limits| limits.client_requests_max = 1));
+    let (key, client) = (rig.key(0, 0), rig.client());
+    let reads = format!("get {key}\r\ngets {key} {key}\r\nmg {key} v\r\n");
+    let writes = format!("set {key} 0 0 1\r\nx\r\nmg {key} t T30\r\ngat 9 {key}\r\ndelete {key}\r\n");
+    rig.receive(client, format!("touch {key} 1\r\n{reads}{writes}{reads}incr {key} 1\r\nget {key}"));
+    assert_eq!(rig.saw(0), format!("touch {key} 1\r\n"));
+    rig.fail(client, Failure::Reset);
+    assert_eq!(rig.saw(0), format!("{writes}incr {key} 1\r\n"));
 }

@@ -44,12 +44,12 @@ fn forget_all(rig: &mut Rig) -> [usize; 3] {
     let mut many = [0; 3];
     loop {
         let before = many;
-        for (backend, many) in many.iter_mut().enumerate() {
+        for (backend, count) in many.iter_mut().enumerate() {
             for link in rig.links(backend) {
                 let lines = rig.got(link);
                 for line in lines.lines() {
                     assert!(line.starts_with("delete "), "{line}");
-                    *many += 1;
+                    *count += 1;
                     rig.receive(link, "DELETED\r\n");
                 }
             }
@@ -106,7 +106,11 @@ fn one_that_stood_in_for_another_forgets_that_ones_keys_too() {
 
 #[test]
 fn more_keys_are_forgotten_than_a_link_takes_at_once() {
-    let mut rig = ejecting(|settings| settings.limits.link_requests_max = 2);
+    forget_seven(ejecting(|settings| settings.limits.link_requests_max = 2));
+    forget_seven(ejecting(|settings| settings.limits.link_bytes_max = 30));
+}
+
+fn forget_seven(mut rig: Rig) {
     let client = rig.client();
     eject(&mut rig, client, 0);
     for number in 0..7 {

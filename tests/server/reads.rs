@@ -1,9 +1,9 @@
 //! Reads of which a part has no backend: one error line, or misses where that was asked for.
 
 use super::rig::{Nobody, Proxy, Talk, key_of};
+use super::support::base64::base64;
 use super::support::binary::Frame;
 use super::support::process::{Server, named_backends};
-use super::values::base64;
 
 const GET: u8 = 0x00;
 const GETQ: u8 = 0x09;

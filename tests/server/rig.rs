@@ -1,9 +1,12 @@
 //! What these tests share: the proxy as a process that can be signalled and waited for, a connection that reads
 //! only when it is told to, backends that are not there, and which key lives where.
 
+// Other test programs use it too, each a part of it.
+#![allow(dead_code)]
+
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -347,6 +350,16 @@ impl Talk {
         Ok(self.line())
     }
 
+    /// Says that nothing more will be sent; still reads.
+    pub(crate) fn half_close(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Ends the connection by a reset.
+    pub(crate) fn reset(self) {
+        self.stream.set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
+    }
+
     /// True if nothing has come by now, the end of the connection included.
     pub(crate) fn is_silent(&mut self) -> bool {
         self.stream.set_nonblocking(true).expect("non-blocking");
@@ -426,9 +439,14 @@ pub(crate) struct Latecomer {
 impl Latecomer {
     /// Starts it at an IP address and waits until it listens.
     pub(crate) fn start(address: SocketAddr) -> Self {
+        Latecomer::start_with(address, &[])
+    }
+
+    /// The same with further arguments.
+    pub(crate) fn start_with(address: SocketAddr, arguments: &[&str]) -> Self {
         let (ip, port) = (address.ip().to_string(), address.port().to_string());
-        let latecomer =
-            Latecomer::with(&["-U", "0", "-l", &ip, "-p", &port], || TcpStream::connect(address).is_ok());
+        let all = [&["-U", "0", "-l", &ip, "-p", &port], arguments].concat();
+        let latecomer = Latecomer::with(&all, || TcpStream::connect(address).is_ok());
         let pid = stat(&stats(&mut Talk::tcp(address)), "pid");
         assert_eq!(pid, u64::from(latecomer.child.id()), "somebody else has taken {address}");
         latecomer
@@ -438,6 +456,11 @@ impl Latecomer {
     pub(crate) fn start_unix(path: &Path) -> Self {
         let text = path.to_str().expect("a path in UTF-8");
         Latecomer::with(&["-s", text, "-a", "0777"], || UnixStream::connect(path).is_ok())
+    }
+
+    /// The process's number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     fn with(arguments: &[&str], listens: impl Fn() -> bool) -> Self {

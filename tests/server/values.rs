@@ -1,6 +1,7 @@
 //! Large values, long keys, and keys of any bytes, in each protocol.
 
 use super::rig::{Frozen, Proxy, Talk, eventually, list_of, stat, stats, three_memcacheds};
+use super::support::base64::base64;
 use super::support::binary::Frame;
 use super::support::process::Server;
 
@@ -247,20 +248,6 @@ fn text_value(key: &[u8], value: &[u8]) -> Vec<u8> {
 
 fn text_answer(key: &[u8], value: &[u8]) -> Vec<u8> {
     [text_value(key, value), b"END\r\n".to_vec()].concat()
-}
-
-/// Base64 with padding, RFC 4648.
-pub(crate) fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let bits = group.iter().fold(0, |bits, &byte| bits << 8 | u32::from(byte)) << (8 * (3 - group.len()));
-        for place in 0..4 {
-            let six = (bits >> (18 - 6 * place)) & 63;
-            text.push(if place <= group.len() { char::from(ALPHABET[six as usize]) } else { '=' });
-        }
-    }
-    text
 }
 
 #[test]

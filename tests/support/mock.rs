@@ -29,6 +29,8 @@ const STAT_OPCODE: u8 = 0x10;
 pub(crate) struct Manner {
     /// The version it says to be, or `None` for one that accepts and never answers that question.
     pub(crate) version: Option<&'static str>,
+    /// It does not say which process it is.
+    pub(crate) nameless: bool,
     /// Answers whole lines by itself; nothing of them is left for the test to take.
     pub(crate) lines: Option<LineServer>,
 }
@@ -46,7 +48,7 @@ pub(crate) enum Served {
 
 impl Default for Manner {
     fn default() -> Self {
-        Manner { version: Some("1.6.18"), lines: None }
+        Manner { version: Some("1.6.18"), nameless: false, lines: None }
     }
 }
 
@@ -245,8 +247,9 @@ impl Link {
 }
 
 /// What a mock says of itself.
-fn stats(version: &str) -> [(&str, &str); 4] {
-    [("pid", "1"), ("uptime", "100"), ("time", "1100"), ("version", version)]
+fn stats(version: &str, nameless: bool) -> Vec<(&str, &str)> {
+    let all = [("version", version), ("pid", "1"), ("uptime", "100"), ("time", "1100")];
+    if nameless { all[..1].to_vec() } else { all.to_vec() }
 }
 
 /// The reading side of a link: takes the first question out of what comes.
@@ -290,8 +293,9 @@ impl Reader {
     fn greet_text(&self, question: &[u8]) -> Result<Vec<u8>, String> {
         same("a text link begins", STATS_LINE, question)?;
         let Some(version) = self.manner.version else { return Ok(Vec::new()) };
-        let lines = stats(version).map(|(name, value)| format!("STAT {name} {value}\r\n"));
-        Ok(format!("{}END\r\n", lines.concat()).into_bytes())
+        let stats = stats(version, self.manner.nameless);
+        let lines: String = stats.iter().map(|(name, value)| format!("STAT {name} {value}\r\n")).collect();
+        Ok(format!("{lines}END\r\n").into_bytes())
     }
 
     fn greet_binary(&self, question: &[u8]) -> Result<Vec<u8>, String> {
@@ -300,7 +304,8 @@ impl Reader {
         let Some(version) = self.manner.version else { return Ok(Vec::new()) };
         let reply = || Frame::reply(STAT_OPCODE, 0, opaque);
         let stat = |(name, value): (&str, &str)| reply().key(name.as_bytes()).value(value.as_bytes()).bytes();
-        Ok([stats(version).map(stat).concat(), reply().bytes()].concat())
+        let stats: Vec<u8> = stats(version, self.manner.nameless).into_iter().flat_map(stat).collect();
+        Ok([stats, reply().bytes()].concat())
     }
 
     fn serve(&mut self, server: &dyn Fn(&[u8]) -> Served) {

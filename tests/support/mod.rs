@@ -6,8 +6,10 @@
 // Each test binary compiles this module for itself and uses a part of it.
 #![allow(dead_code)]
 
+pub(crate) mod base64;
 pub(crate) mod binary;
 pub(crate) mod client;
+pub(crate) mod counting;
 pub(crate) mod inbox;
 pub(crate) mod mock;
 pub(crate) mod process;

@@ -10,6 +10,9 @@ use std::thread::JoinHandle;
 /// What is done to each piece that the server sends, before the client sees it.
 pub(crate) type Harm = Box<dyn FnMut(&mut Vec<u8>) + Send>;
 
+/// Sees each piece that a client sends, with the number of its connection, from 0.
+pub(crate) type Watch = Arc<dyn Fn(usize, &[u8]) + Send + Sync>;
+
 /// Listens on a loopback port and relays every connection to one server.
 pub(crate) struct Relay {
     /// Where it listens.
@@ -21,13 +24,18 @@ pub(crate) struct Relay {
 impl Relay {
     /// Relays to `server`; `harm` is shared by all connections.
     pub(crate) fn start(server: SocketAddr, harm: Harm) -> Self {
-        Relay::opening_with(server, harm, |_| Ok(()))
+        Relay::opening_with(server, harm, Arc::new(|_, _| {}), |_| Ok(()))
+    }
+
+    /// Relays to `server` without harm; `watch` sees what it is sent before it is.
+    pub(crate) fn watching(server: SocketAddr, watch: Watch) -> Self {
+        Relay::opening_with(server, Box::new(|_| {}), watch, |_| Ok(()))
     }
 
     /// The same, but begins each connection to the server with the question who is there, as the proxy does
     /// with a link: the least that a mock takes for one.
     pub(crate) fn greeting(server: SocketAddr, harm: Harm) -> Self {
-        Relay::opening_with(server, harm, |upstream| {
+        Relay::opening_with(server, harm, Arc::new(|_, _| {}), |upstream| {
             upstream.write_all(b"stats\r\n")?;
             let mut answer = Vec::new();
             while !answer.ends_with(b"END\r\n") {
@@ -42,6 +50,7 @@ impl Relay {
     fn opening_with(
         server: SocketAddr,
         harm: Harm,
+        watch: Watch,
         open: impl Fn(&mut TcpStream) -> io::Result<()> + Send + 'static,
     ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
@@ -50,7 +59,7 @@ impl Relay {
         let harm = Arc::new(Mutex::new(harm));
         let stopped = Arc::clone(&stop);
         let acceptor = std::thread::spawn(move || {
-            for client in listener.incoming() {
+            for (number, client) in listener.incoming().enumerate() {
                 if stopped.load(Ordering::Acquire) {
                     return;
                 }
@@ -59,7 +68,8 @@ impl Relay {
                 if open(&mut upstream).is_err() {
                     continue;
                 }
-                relay(client, upstream, Arc::clone(&harm));
+                let watch = Arc::clone(&watch);
+                relay(client, upstream, Arc::clone(&harm), move |piece| watch(number, piece));
             }
         });
         Relay { address, stop, acceptor: Some(acceptor) }
@@ -77,11 +87,16 @@ impl Drop for Relay {
     }
 }
 
-fn relay(client: TcpStream, server: TcpStream, harm: Arc<Mutex<Harm>>) {
+fn relay(
+    client: TcpStream,
+    server: TcpStream,
+    harm: Arc<Mutex<Harm>>,
+    watch: impl Fn(&[u8]) + Send + 'static,
+) {
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
     let (Ok(client_out), Ok(server_out)) = (client.try_clone(), server.try_clone()) else { return };
-    std::thread::spawn(move || pump(client, server_out, |_| {}));
+    std::thread::spawn(move || pump(client, server_out, move |piece| watch(piece)));
     std::thread::spawn(move || {
         pump(server, client_out, |piece| (harm.lock().expect("no holder panicked"))(piece));
     });

@@ -18,7 +18,7 @@ pub fn values(input: &[u8], limits: ReplyLimits) -> Frame {
     let error = [&b"ERROR"[..], b"CLIENT_ERROR", b"SERVER_ERROR"].iter().any(|start| text.starts_with(start));
     match words[..] {
         [b"VALUE", _key, _flags, length] => value(input, end, length, false, limits),
-        [b"VALUE", _key, _flags, length, _cas] => value(input, end, length, true, limits),
+        [b"VALUE", _key, _flags, length, cas] if digits(cas) => value(input, end, length, true, limits),
         [b"END"] => Frame::End { total: end },
         _ if error => Frame::Line { total: end },
         _ => Frame::Broken,
@@ -109,4 +109,9 @@ fn value(input: &[u8], line: usize, length: &[u8], with_cas: bool, limits: Reply
         Some(b"\r\n") => Frame::Value { line, total, with_cas },
         Some(_) => Frame::Broken,
     }
+}
+
+/// It is a number, however large.
+fn digits(word: &[u8]) -> bool {
+    !word.is_empty() && word.iter().all(u8::is_ascii_digit)
 }
