@@ -23,8 +23,8 @@ pub(super) struct Cleaning {
     rest: Vec<Box<[u8]>>,
 }
 
-/// Keys that are asked to be forgotten at once, and bytes of them, or a little more: a link takes as many even
-/// when memory is short.
+/// Keys that are asked to be forgotten at once, and bytes of them, or a little more: a link takes as many
+/// even when memory is short.
 const BATCH: usize = 64;
 const BATCH_BYTES: usize = 16 << 10;
 

@@ -280,7 +280,8 @@ impl Plan {
         }
     }
 
-    /// All count with one key, some of them slowly: so tokens of an earlier owner meet the same of a later one.
+    /// All count with one key, some of them slowly: so tokens of an earlier owner meet the same of a later
+    /// one.
     fn draw_crowd(&mut self, random: &mut Random) {
         let (fast, slow) = (random.pick(&[5, 100, 300]), random.pick(&[100, 300, 600]));
         self.menu.counters.truncate(1);
