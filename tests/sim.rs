@@ -17,7 +17,7 @@ const SEEDS: u64 = 2_080;
 /// What no promise covers, and what it is a part of: less than one in a hundred of that.
 const RARE: &[(&str, &str)] = &[
     ("outcome: cas with a token that the new owner has handed out too", "cas"),
-    ("outcome: an owner with what was written late", "ejections"),
+    ("outcome: an owner with what was written late", "requests"),
 ];
 
 /// What must have happened over these seeds, each of it more than once: a fault that is never drawn, or an
@@ -50,6 +50,7 @@ const MUST_HAPPEN: &[&str] = &[
     "error: timed out",
     "error: unreachable",
     "error: unresolved",
+    "evicted_clients",
     "fault: SERVER_ERROR",
     "fault: accept waits for a descriptor",
     "fault: answer twice",

@@ -25,8 +25,10 @@ pub(super) struct Cleaning {
     unforgotten: bool,
 }
 
-/// Keys that are asked to be forgotten at once: a link takes as many, for clients want it too.
+/// Keys that are asked to be forgotten at once, and bytes of them, or a little more: a link takes as many
+/// even when memory is short.
 const BATCH: usize = 64;
+const BATCH_BYTES: usize = 16 << 10;
 
 impl Proxy {
     /// Begins it.
@@ -57,11 +59,19 @@ impl Proxy {
 
     /// The next keys.
     fn forget_more(&mut self) {
-        let batch = BATCH.min(self.settings.limits.link_requests_max);
+        let limits = &self.settings.limits;
+        let (most, bytes_max) =
+            (BATCH.min(limits.link_requests_max), BATCH_BYTES.min(limits.link_bytes_max / 2));
         let Some(cleaning) = &mut self.cleaning else { return };
         let (conn, backend) = (cleaning.conn, cleaning.backend);
-        let left = cleaning.rest.len().saturating_sub(batch);
-        let keys = cleaning.rest.split_off(left);
+        let (mut keys, mut bytes) = (Vec::new(), 0);
+        while keys.len() < most
+            && bytes <= bytes_max
+            && let Some(key) = cleaning.rest.pop()
+        {
+            bytes += b"delete \r\n".len() + key.len();
+            keys.push(key);
+        }
         if !self.stands(conn) {
             return self.finish_cleaning(Outcome::Failed("connection lost".to_string()));
         }

@@ -143,7 +143,11 @@ impl Client {
 
     /// An answer of so many bytes is its.
     #[inline]
-    fn note_answer(&mut self, bytes: usize) {
+    fn note_answer(&mut self, bytes: usize, now: Time) {
+        if self.owed == 0 {
+            // Who only waited for a backend did not stand still: there was nothing to take.
+            self.moved = now;
+        }
         self.owed += bytes;
         let before = self.answer_bytes;
         self.answer_bytes = if bytes >= before { bytes } else { before - (before - bytes).div_ceil(8) };
@@ -264,7 +268,7 @@ impl Proxy {
             return;
         }
         let bytes = client.slots.fill_moved(slot, answer, &mut client.outbox, &mut self.room);
-        client.note_answer(bytes);
+        client.note_answer(bytes, self.now);
         if let First::Streaming(fanout) = client.slots.first() {
             self.parked.push(fanout);
         }
@@ -279,7 +283,7 @@ impl Proxy {
             return;
         }
         let bytes = client.slots.fill_with(slot, &mut client.outbox, &mut self.room, write);
-        client.note_answer(bytes);
+        client.note_answer(bytes, self.now);
         if let First::Streaming(fanout) = client.slots.first() {
             self.parked.push(fanout);
         }

@@ -294,6 +294,9 @@ impl Proxy {
             return self.put_fanout(id, fanout);
         }
         if !fanout.held.is_empty() {
+            if client.owed == 0 {
+                client.moved = self.now;
+            }
             client.owed += fanout.held.len();
             client.outbox.push(Bytes::from(std::mem::take(&mut fanout.held)), &mut self.room.spare);
         }

@@ -46,6 +46,10 @@ pub(super) fn check(desk: &Desk) -> Result<(), String> {
             return Err(format!("{counted} {what} are counted, and it can be {most} at most"));
         }
     }
+    if desk.evicted > counters.evicted_clients {
+        let (seen, counted) = (desk.evicted, counters.evicted_clients);
+        return Err(format!("{seen} clients were closed for no reason of theirs, {counted} are counted"));
+    }
     Ok(())
 }
 

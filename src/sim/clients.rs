@@ -15,6 +15,9 @@ use super::trace::show;
 /// Requests whose answer is always the same, by that answer.
 const LINES: [&[u8]; 3] = [b"MN\r\n", b"OK\r\n", b"ERROR\r\n"];
 
+/// What a client gets that was sending when memory was short.
+const OUT_OF_MEMORY: &[u8] = b"SERVER_ERROR out of memory storing object\r\n";
+
 /// How a client takes its answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reading {
@@ -290,13 +293,18 @@ impl Client {
         }
         let state = &network.conns[conn];
         if network.violation.is_none() && (state.from_proxy.is_over() || state.far_broken) && there == most {
-            self.ended(conn, network, history);
+            self.ended(conn, network, history, rules);
         }
     }
 
     /// Reads whole answers.
     fn understand(&mut self, network: &mut Network, history: &mut History, menu: &Menu, rules: &Rules) {
         while !self.incoming.is_empty() {
+            // It may have been sending what wants no answer.
+            if self.asked.is_empty() && rules.evicts && self.incoming.starts_with(OUT_OF_MEMORY) {
+                self.incoming.drain(..OUT_OF_MEMORY.len());
+                continue;
+            }
             let Some(op) = self.asked.front() else {
                 let what =
                     format!("client {} asked for nothing and got {}", self.number, show(&self.incoming));
@@ -366,21 +374,34 @@ impl Client {
 
     /// The connection has ended: because the network broke it, because the client wanted it, or because an
     /// answer that was under way could not be finished.
-    fn ended(&mut self, conn: usize, network: &mut Network, history: &History) {
+    fn ended(&mut self, conn: usize, network: &mut Network, history: &History, rules: &Rules) {
         let broken = network.conns[conn].far_broken;
         let all_answered = self.incoming.is_empty() && self.asked.iter().all(|op| op.quiet);
         let cut = self.asked.front().is_some_and(|op| {
             op.ask.keys().len() > 1 && whole_values(op, &self.incoming, history) == Some(self.incoming.len())
         });
         let wanted = self.ending && all_answered;
-        if !(broken || wanted || cut || network.draining) {
+        let expected = broken || wanted || cut || network.draining;
+        let evicted = !expected && rules.evicts;
+        if evicted {
+            self.note_evicted(network);
+        }
+        if !expected && !evicted {
             return network.violate(format!("closed for no reason: {}", self.waits_for()));
         }
-        if cut && !broken && !self.ending {
+        if cut && !evicted && !broken && !self.ending {
             network.tally.count("outcome: answer cut");
         }
         network.far_close(conn);
         self.forget(network);
+    }
+
+    /// It was closed because memory was short: then it held some, by what it sent or by what it was owed.
+    fn note_evicted(&self, network: &mut Network) {
+        network.desks[self.habits.worker].evicted += 1;
+        if self.asked.is_empty() && self.outgoing.is_empty() && self.last_answer != Some(Answer::NoMemory) {
+            network.violate(format!("closed and held nothing: {}", self.waits_for()));
+        }
     }
 
     fn ask_more(&mut self, network: &mut Network, history: &mut History, menu: &Menu) {

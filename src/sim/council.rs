@@ -26,6 +26,8 @@ pub(super) struct Council {
     last: Option<(Kind, usize, u64)>,
     /// The return for which a backend is flushed.
     flushing: Option<u64>,
+    /// Keys that those who stood in for others have kept.
+    unforgotten: u64,
     /// By backend.
     down: Vec<bool>,
 }
@@ -38,6 +40,7 @@ impl Council {
             decided: BTreeMap::new(),
             last: None,
             flushing: None,
+            unforgotten: 0,
             down: vec![false; backends],
         }
     }
@@ -105,9 +108,14 @@ impl Council {
         if let Some(change) = change.filter(|change| change.kind == Kind::Eject && before.1 != state.1) {
             history.owners.give_up(change.backend, number, network.now());
         }
+        let unforgotten = proxies[0].unforgotten_keys();
+        let kept = std::mem::replace(&mut self.unforgotten, unforgotten) < unforgotten;
         if ownership.number > self.adopted {
             self.adopted = ownership.number;
             self.adopt(ownership, network, history);
+            if kept {
+                history.leave_over();
+            }
         }
         for name in &history.names {
             let mut owners: Vec<usize> = proxies.iter().filter_map(|proxy| proxy.owner_of(name)).collect();

@@ -296,7 +296,9 @@ impl History {
         if !self.flushes || missed.is_empty() {
             return Ok(());
         }
-        let by_late_write = present.write.is_some_and(|id| self.writes[id as usize].misplaced);
+        // What was answered with an error may be applied after what was to make it forgotten.
+        let late = |write: &Write| write.misplaced || write.verdict == Verdict::Unknown;
+        let by_late_write = present.write.is_some_and(|id| late(&self.writes[id as usize]));
         if present.left || by_late_write {
             let excused = &mut self.excused;
             *if present.left { &mut excused.left_over } else { &mut excused.late_write } += 1;
@@ -316,11 +318,16 @@ impl History {
         Ok(())
     }
 
-    /// A backend returns that has missed too many keys: it is flushed, and what others have of them stays.
+    /// A backend returns that has missed too many keys: it is flushed, and what others have of them stays. Or
+    /// one of those does not answer.
     pub(super) fn leave_over(&mut self) {
-        for states in &mut self.states {
-            for state in states.iter_mut().filter_map(|states| states.last_mut()) {
-                state.left = true;
+        for (key, states) in self.states.iter_mut().enumerate() {
+            // Those who own it have it by right, and its home is made to forget when it returns.
+            let others = [self.owners.term(key).owner, self.owners.home(key)];
+            for (backend, states) in states.iter_mut().enumerate() {
+                if let Some(state) = states.last_mut().filter(|_| !others.contains(&backend)) {
+                    state.left = true;
+                }
             }
         }
     }

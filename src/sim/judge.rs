@@ -16,6 +16,8 @@ pub(super) struct Rules {
     pub(super) misses_with_tokens: bool,
     /// Nothing is wrong with anybody: backends answer.
     pub(super) calm: bool,
+    /// Memory is short: clients that stand still may be closed.
+    pub(super) evicts: bool,
     /// Backends may be ejected.
     pub(super) ejects: bool,
     pub(super) backends: Vec<String>,

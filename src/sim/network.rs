@@ -103,6 +103,8 @@ pub(super) struct Desk {
     /// Links that it was told to connect, clients that it was given.
     pub(super) links: u64,
     pub(super) clients: u64,
+    /// Clients that were closed for no reason of their own.
+    pub(super) evicted: u64,
 }
 
 pub(super) enum Completion {

@@ -51,7 +51,7 @@ pub enum Profile {
     Eject,
 }
 
-const PROFILES: [Profile; 14] = [
+const PROFILES: [Profile; 15] = [
     Profile::Calm,
     Profile::Network,
     Profile::SlowClients,
@@ -65,6 +65,7 @@ const PROFILES: [Profile; 14] = [
     Profile::Limits,
     Profile::Drain,
     Profile::Mixed,
+    Profile::Eject,
     Profile::Eject,
 ];
 
@@ -140,6 +141,16 @@ impl Plan {
         let stop = Time(random.between(1_000_000, 4_000_000));
         let limits = limits(profile, random);
         let mut settings = settings(backends, limits, random);
+        let short = matches!(profile, Profile::SlowClients | Profile::Mixed) && random.once_in(2);
+        if short {
+            let bytes = (settings.workers + random.below(6)) * (256 << 10);
+            // A fifth is the allocator's.
+            settings.memory = Arc::new(Budget::new(bytes + bytes / 4));
+            settings.limits.value_max = random.pick(&[20_000, 90_000]);
+            settings.limits.client_unread_max = 4 << 20;
+            settings.limits.client_requests_max = 4096;
+            settings.limits.client_requests_first = 4096;
+        }
         let storm = profile == Profile::Restart && random.once_in(2);
         if storm {
             (settings.failure_limit, settings.retry_interval) = (10, Duration::from_millis(2));
@@ -174,6 +185,11 @@ impl Plan {
         for number in 0..3 + random.below(6) {
             plan.habits.push(habits(profile, number, plan.settings.workers, random));
         }
+        if short {
+            // Large values through a narrow pipe would only be slow.
+            plan.weather.window = 64 << 10;
+            plan.menu.padding = plan.settings.limits.value_max - 300;
+        }
         if storm {
             plan.draw_storm(random);
         } else {
@@ -192,7 +208,9 @@ impl Plan {
         let accepts = Duration::from_millis(600);
         // A request that waits for a change has its time again when that is made, or comes to nothing.
         let changes = if self.settings.auto_eject { self.settings.timeout * 3 } else { Duration::ZERO };
-        self.settings.timeout + network + accepts + changes + Duration::from_millis(400)
+        // The way of a large value.
+        let bytes = Duration::from_micros(10) * self.menu.padding as u32;
+        self.settings.timeout + network + accepts + changes + bytes + Duration::from_millis(400)
     }
 
     /// How long an ejected backend may stay out without having failed again, beyond its probes: for that it
@@ -250,8 +268,8 @@ impl Plan {
             }
         }
         if is(&[P::Eject]) {
-            if random.once_in(3) {
-                self.draw_crowd();
+            if random.once_in(2) {
+                self.draw_crowd(random);
             }
             self.draw_absences(random);
         }
@@ -262,10 +280,29 @@ impl Plan {
         }
     }
 
+    /// All count with one key, some of them slowly: so tokens of an earlier owner meet the same of a later
+    /// one.
+    fn draw_crowd(&mut self, random: &mut Random) {
+        let (fast, slow) = (random.pick(&[5, 100, 300]), random.pick(&[100, 300, 600]));
+        self.menu.counters.truncate(1);
+        for (number, habits) in self.habits.iter_mut().enumerate() {
+            (habits.counter, habits.depth, habits.ending) = (true, 1, Ending::Stays);
+            habits.think = Duration::from_millis(if number % 2 == 0 { fast } else { slow });
+        }
+    }
+
     /// Backends are not there for a while, one after the other or two at once, each in its own way.
     fn draw_absences(&mut self, random: &mut Random) {
         let backends = self.settings.backends.len();
         let mut at = random.between(100_000, 300_000);
+        if random.once_in(2) {
+            // One of them must be kept, though none answers.
+            for backend in 0..backends {
+                self.fault(at, Fault::Freeze(backend));
+                self.fault(at + 900_000, Fault::Thaw(backend));
+            }
+            at += 1_000_000;
+        }
         while at < self.stop.0 {
             let backend = random.below(backends);
             let end = at + random.between(50_000, 700_000);
@@ -281,15 +318,6 @@ impl Plan {
             self.fault(at, begin);
             self.fault(end, back);
             at = if random.once_in(3) { at } else { end } + random.between(20_000, 500_000);
-        }
-    }
-
-    /// All count with one key, some of them slowly: so tokens of an earlier owner meet those of a later one.
-    fn draw_crowd(&mut self) {
-        self.menu.counters.truncate(1);
-        for (number, habits) in self.habits.iter_mut().enumerate() {
-            (habits.counter, habits.depth, habits.ending) = (true, 1, Ending::Stays);
-            habits.think = Duration::from_millis([2, 600, 5, 600][number % 4]);
         }
     }
 
@@ -330,8 +358,10 @@ const EJECTING: [Profile; 5] =
 /// What makes that happen, and soon: if `often`, several times in a run.
 fn draw_ejection(settings: &mut Settings, often: bool, random: &mut Random) {
     settings.auto_eject = true;
-    settings.rejoin = random.pick(&[Rejoin::Flush, Rejoin::Flush, Rejoin::AsIs]);
+    settings.rejoin = random.pick(&[Rejoin::Flush, Rejoin::AsIs]);
     settings.cas_fence = Duration::from_millis(random.pick(&[30, 300, 2_000]));
+    // One that could not be kept track of holds its backend off until that is started again.
+    settings.limits.retired_links_max = 8;
     settings.limits.written_keys_max = random.pick(&[2, 10_000, 10_000]);
     if often {
         settings.workers = 2 + random.below(3);

@@ -102,6 +102,7 @@ impl World {
             misses: settings.read_errors != ReadErrors::Error,
             misses_with_tokens: settings.read_errors == ReadErrors::MissAll,
             calm: plan.profile == Profile::Calm,
+            evicts: settings.memory.usable() < 64 << 20,
             ejects: settings.auto_eject,
             backends: settings.backends.iter().map(|backend| backend.name.clone()).collect(),
         };
@@ -275,6 +276,7 @@ impl World {
             self.network.violate(format!("worker {number}: {what}"));
         }
         self.watch_owners(number);
+        self.watch_memory();
         let desk = &self.network.desks[number];
         if !desk.completions.is_empty() || self.workers[number].proxy.has_actions() {
             self.network.wake(number, now);
@@ -284,6 +286,17 @@ impl World {
             self.network.wake(number, now + late);
         } else if let Some(timeout) = self.workers[number].proxy.poll_timeout() {
             self.network.wake(number, now + timeout);
+        }
+    }
+
+    /// What the workers have borrowed is what the budget has lent, and not more than there is.
+    fn watch_memory(&mut self) {
+        let budget = &self.plan.settings.memory;
+        let borrowed: usize = self.workers.iter().map(|worker| worker.proxy.borrowed()).sum();
+        let (taken, limit) = (budget.taken(), budget.usable());
+        if borrowed != taken || taken > limit {
+            let what = format!("workers have borrowed {borrowed} bytes, {taken} of {limit} are lent");
+            self.network.violate(what);
         }
     }
 

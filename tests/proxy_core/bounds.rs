@@ -254,6 +254,30 @@ fn a_client_with_large_answers_asks_for_few_at_once() {
     assert_eq!(rig.saw(0), get.repeat(8));
 }
 
+#[test]
+fn a_part_of_a_large_reply_is_charged_before_the_rest_comes() {
+    let mut rig = Rig::new();
+    let (a, client) = (rig.key(0, 0), rig.client());
+    rig.receive(client, format!("get {a}\r\n"));
+    rig.answer(0, format!("VALUE {a} 0 1000000\r\n{}", "x".repeat(600_000)));
+    assert!(rig.settings.memory.taken() >= 600_000, "{} bytes", rig.settings.memory.taken());
+    rig.answer(0, format!("{}\r\nEND\r\n", "x".repeat(400_000)));
+    assert_eq!(rig.got(client).len(), format!("VALUE {a} 0 1000000\r\n\r\nEND\r\n").len() + 1_000_000);
+}
+
+#[test]
+fn a_client_that_waited_for_its_backend_did_not_stand_still() {
+    let budget = Arc::new(mcproxy::memory::Budget::new(320 << 10));
+    let mut rig = Rig::with(settings(|settings| settings.memory = budget));
+    let (a, client) = (rig.key(0, 0), rig.client());
+    rig.receive(client, format!("get {a}\r\n"));
+    rig.wait(500);
+    let answer = format!("VALUE {a} 0 300000\r\n{}\r\nEND\r\n", "x".repeat(300_000));
+    rig.answer(0, &answer);
+    assert!(rig.is_open(client));
+    assert_eq!(rig.got(client).len(), answer.len());
+}
+
 /// Thousands of pipelined gets of large values would keep a backend busy for nobody.
 #[test]
 fn of_what_a_paused_client_had_sent_only_writes_are_carried_out_when_it_is_reset() {
@@ -265,15 +289,4 @@ fn of_what_a_paused_client_had_sent_only_writes_are_carried_out_when_it_is_reset
     assert_eq!(rig.saw(0), format!("touch {key} 1\r\n"));
     rig.fail(client, Failure::Reset);
     assert_eq!(rig.saw(0), format!("{writes}incr {key} 1\r\n"));
-}
-
-#[test]
-fn a_part_of_a_large_reply_is_charged_before_the_rest_comes() {
-    let mut rig = Rig::new();
-    let (a, client) = (rig.key(0, 0), rig.client());
-    rig.receive(client, format!("get {a}\r\n"));
-    rig.answer(0, format!("VALUE {a} 0 1000000\r\n{}", "x".repeat(600_000)));
-    assert!(rig.settings.memory.taken() >= 600_000, "{} bytes", rig.settings.memory.taken());
-    rig.answer(0, format!("{}\r\nEND\r\n", "x".repeat(400_000)));
-    assert_eq!(rig.got(client).len(), format!("VALUE {a} 0 1000000\r\n\r\nEND\r\n").len() + 1_000_000);
 }

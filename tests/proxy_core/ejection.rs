@@ -106,7 +106,11 @@ fn one_that_stood_in_for_another_forgets_that_ones_keys_too() {
 
 #[test]
 fn more_keys_are_forgotten_than_a_link_takes_at_once() {
-    let mut rig = ejecting(|settings| settings.limits.link_requests_max = 2);
+    forget_seven(ejecting(|settings| settings.limits.link_requests_max = 2));
+    forget_seven(ejecting(|settings| settings.limits.link_bytes_max = 30));
+}
+
+fn forget_seven(mut rig: Rig) {
     let client = rig.client();
     eject(&mut rig, client, 0);
     for number in 0..7 {
