@@ -137,18 +137,8 @@ pub(super) fn any_meta(input: &[u8], raw_key: &[u8], limits: ReplyLimits) -> Fra
 /// The opaque and the key that the answer to a meta command bears are those of its request. `line` is the
 /// answer's line without its end; `echo` what [`super::compose::meta_echo`] makes of the request; `raw_key`
 /// as for [`meta`]. What is missing in the answer is not missed: older versions leave it out of some.
-#[inline]
 pub fn bears_only(line: &[u8], echo: &[u8], raw_key: &[u8]) -> bool {
-    // A code alone, or the length of a value.
-    if line.len() == 2 || !line.windows(2).any(|pair| pair == b" O" || pair == b" k") {
-        return true;
-    }
-    words_are_asked_for(&line[2..], echo, raw_key)
-}
-
-#[inline(never)]
-fn words_are_asked_for(words: &[u8], echo: &[u8], raw_key: &[u8]) -> bool {
-    let mut words = MetaWords { rest: words, raw_key };
+    let mut words = MetaWords { rest: &line[2..], raw_key };
     words.all(|word| !matches!(word, [b'O' | b'k', ..]) || is_asked_for(word, echo))
 }
 

@@ -354,7 +354,7 @@ impl Proxy {
         };
         let code = [input[0], input[1]];
         let echo = pending.expect.echo(ring);
-        if !answers_meta(verb, input) || !bears_only(verb, &input[..line], echo, raw_key) {
+        if !answers_meta(verb, input) || !bears_only(&input[..line], echo, raw_key) {
             return Reply::Broken;
         }
         match (verb, &code) {
@@ -377,6 +377,7 @@ impl Proxy {
     }
 
     /// A quiet command's answer, if the backend has given one, and the fence behind it.
+    #[inline(never)]
     fn take_fenced(
         &mut self,
         conn: ConnId,
@@ -389,7 +390,7 @@ impl Proxy {
         let Some(link) = self.links.get(conn.index(), conn.generation()) else { return Reply::Broken };
         let ring = link.queue.keys.front(pending.key_bytes as usize);
         let (raw_key, echo) = (&ring[..raw_key], pending.expect.echo(ring));
-        let fits = |line| answers_meta(verb, input) && bears_only(verb, &input[..line], echo, raw_key);
+        let fits = |line| answers_meta(verb, input) && bears_only(&input[..line], echo, raw_key);
         let answer = match reply::meta(input, raw_key, self.reply_limits) {
             Frame::Line { total } if input[..total] == *FENCE => 0,
             Frame::Value { line, total, .. } if fits(line) => total,
@@ -600,13 +601,12 @@ fn answers_meta(verb: MetaVerb, line: &[u8]) -> bool {
     }
 }
 
-/// The answer's line, its end included, bears no opaque and no key but those of its request.
+/// The answer's line, its end included, bears no opaque and no key but those of its request. Where that has
+/// asked for neither, looking costs 120 instructions, and there is nothing to compare.
 #[inline]
-fn bears_only(verb: MetaVerb, line: &[u8], echo: &[u8], raw_key: &[u8]) -> bool {
-    // The words behind `ME` are the key as it is, and no flags.
-    verb == MetaVerb::Debug
-        || reply::is_error(line)
-        || reply::bears_only(&line[..line.len() - 2], echo, raw_key)
+fn bears_only(line: &[u8], echo: &[u8], raw_key: &[u8]) -> bool {
+    // Behind anything but a code and a space there are no flags.
+    echo.is_empty() || line[2] != b' ' || reply::bears_only(&line[..line.len() - 2], echo, raw_key)
 }
 
 /// What a quiet meta command does not want to hear (1.6.18's proto_text.c).

@@ -275,7 +275,6 @@ const IMPOSSIBLE: &[(&str, &[&str])] = &[
     ("md K\r\n", &["STORED", "END", "OK", "7", "DELETED", "VALUE K 0 1"]),
     // Somebody else's.
     ("mg K t O1 k\r\n", &["HD t-1 O2", "HD t-1 O1 kother", "HD t-1 O12", "EN O2", "VA 1 O2\r\nx"]),
-    ("mg K t\r\n", &["HD t-1 O1", "HD kother"]),
     ("ma K q N0 O1\r\n", &["HD O2\r\nMN", "VA 1 O2\r\n1\r\nMN"]),
 ];
 
