@@ -47,8 +47,6 @@ fuzz: ## all fuzz targets, SECONDS=60 each, two at a time; fuzz/README.md says w
 	@fuzz/run $(or $(SECONDS),60)
 
 fuzz-once: ## each fuzz target over its corpus and 20 seconds more, and that wrong oracles are noticed
-	cargo clippy --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)/fuzz --all-targets -- -D warnings
-	cargo test --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)/fuzz
 	@fuzz/run --once
 
 miri: ## the tests of the scanner and of its twin under Miri; some minutes

@@ -3,8 +3,8 @@
 use mcproxy::protocol::binary;
 use mcproxy::protocol::naive::{self, Outcome, Refusal, sent, stream};
 
-use crate::tape::Tape;
-use crate::{canary, embedded};
+use super::tape::Tape;
+use super::{canary, embedded};
 
 /// Largest value, bytes.
 pub(crate) const VALUE_MAX: usize = 1000;

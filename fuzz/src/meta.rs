@@ -1,7 +1,7 @@
 //! Meta requests whose length and key are mostly right, so that their flags are looked at.
 
-use crate::tape::Tape;
-use crate::text;
+use super::tape::Tape;
+use super::text;
 
 const VERBS: [&str; 8] = ["mg", "ms", "md", "ma", "ms", "mg", "me", "mn"];
 

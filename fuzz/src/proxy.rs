@@ -24,7 +24,7 @@ use mcproxy::protocol::text::ParserLimits;
 use mcproxy::proxy::message::Message;
 use mcproxy::proxy::settings::Settings;
 
-use crate::tape::Tape;
+use super::tape::Tape;
 use expected::{Trouble, Verdict};
 use rig::{Rig, settings, show};
 
@@ -51,6 +51,11 @@ pub fn counters(input: &[u8]) -> BTreeMap<&'static str, u64> {
     }
     run.calm_down();
     run.end()
+}
+
+/// Of the counters that the whole corpus must move, those that `sums` says never moved.
+pub fn unmoved(sums: &BTreeMap<&'static str, u64>) -> Vec<&'static str> {
+    rig::unmoved(sums, &["refused_requests", "get_misses", "cmd_meta"])
 }
 
 /// The bounds are small, so that they are met; in every second pair so small that requests fail of them.

@@ -3,8 +3,8 @@
 use mcproxy::protocol::naive;
 use mcproxy::protocol::reply::{self, Frame, ReplyLimits};
 
-use crate::canary;
-use crate::tape::Tape;
+use super::canary;
+use super::tape::Tape;
 
 /// `input` is a kind of reply, bounds, a key, and what a backend sends.
 pub fn check(input: &[u8]) {

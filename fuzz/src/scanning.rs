@@ -3,8 +3,8 @@
 use mcproxy::protocol::naive::scan as slow;
 use mcproxy::protocol::scan::{self, LineEnd};
 
-use crate::canary;
-use crate::tape::Tape;
+use super::canary;
+use super::tape::Tape;
 
 /// `input` is a place to begin at, a byte to be changed, and a text.
 pub fn check(input: &[u8]) {

@@ -8,10 +8,10 @@ use mcproxy::protocol::naive::{Outcome, stream};
 use mcproxy::protocol::reply::{Frame, ReplyLimits};
 use mcproxy::protocol::{binary, text};
 
-use crate::canary;
-use crate::replies::{self, Kind};
-use crate::tape::Tape;
-use crate::text::LIMITS;
+use super::canary;
+use super::replies::{self, Kind};
+use super::tape::Tape;
+use super::text::LIMITS;
 
 /// `input` is what kind of bytes they are, the sizes of the pieces, and the bytes.
 pub fn check(input: &[u8]) {

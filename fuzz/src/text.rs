@@ -4,7 +4,7 @@
 use mcproxy::protocol::naive::{self, Outcome, sent, stream};
 use mcproxy::protocol::text::{self, ParserLimits, PlainGet, Request, Step};
 
-use crate::{canary, embedded};
+use super::{canary, embedded};
 
 /// Small enough to be exceeded by inputs that a fuzzer likes.
 pub(crate) const LIMITS: ParserLimits = ParserLimits { value_max: 1000, get_line_max: 3000 };

@@ -29,6 +29,21 @@ pub(super) const NAMES: [&str; 3] = ["a:11211", "b:11211", "c:11211"];
 /// What a backend says it runs.
 pub(super) const VERSION: &str = "1.6.18";
 
+/// Counters that hostile clients and backends move, whoever plays them.
+const HOSTILE: [&str; 11] = [
+    "joined_gets",
+    "shared_keys",
+    "timeouts",
+    "late_replies",
+    "desyncs",
+    "retired_links",
+    "requeued",
+    "paused_reads",
+    "backend_errors",
+    "backend_errors_unheard",
+    "get_hits",
+];
+
 /// Ticks in a row after which the core is taken to spin.
 const TICKS_MAX: usize = 100_000;
 
@@ -538,6 +553,12 @@ pub(super) fn contents(outbox: &Outbox) -> Vec<u8> {
         }
         slices[..filled].iter().for_each(|slice| bytes.extend_from_slice(slice));
     }
+}
+
+/// Of the counters in [`HOSTILE`] and in `more`, those that `sums` says never moved.
+pub(super) fn unmoved(sums: &BTreeMap<&'static str, u64>, more: &[&'static str]) -> Vec<&'static str> {
+    let wanted = HOSTILE.iter().chain(more).copied();
+    wanted.filter(|name| sums.get(name).is_none_or(|&sum| sum == 0)).collect()
 }
 
 /// Bytes for people, long ones cut short.

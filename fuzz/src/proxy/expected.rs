@@ -8,8 +8,8 @@ use mcproxy::protocol::naive::{self, Outcome, Request, stream};
 use mcproxy::protocol::reply::{Frame, ReplyLimits};
 use mcproxy::protocol::text::ParserLimits;
 
+use super::super::canary;
 use super::answers;
-use crate::canary;
 
 const REPLIES: ReplyLimits = ReplyLimits { line_max: 16 << 10, value_max: 1 << 20 };
 

@@ -1,11 +1,16 @@
 //! The parsers and the scanner on bytes that end where an inaccessible page begins: what reads beyond the end
-//! of its input dies here. The bytes are the fuzz targets' corpus, each of them whole and cut at every place.
+//! of its input dies here. The bytes are the fuzz targets' corpus, each of them whole and cut at many places.
 
-use std::path::PathBuf;
+// Pages are mapped, protected and read by address.
+#![allow(unsafe_code)]
+
 use std::process::Command;
 use std::ptr;
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+
+use super::corpus;
+use crate::oracles;
 
 /// Bytes before the page that may not be touched.
 const ROOM: usize = 1 << 16;
@@ -57,37 +62,35 @@ impl Drop for Guarded {
 
 /// Each input of a target's corpus, shorter and shorter.
 fn check(target: &str, check: fn(&[u8])) {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
     let mut guarded = Guarded::new();
     let mut checked = 0;
-    for file in std::fs::read_dir(&folder).expect("a corpus") {
-        let input = std::fs::read(file.expect("a file").path()).expect("an input");
+    for input in corpus(target) {
         for length in (0..=input.len()).rev().filter(|length| length % 7 == 0 || input.len() - length < 70) {
             check(guarded.put(&input[..length]));
             checked += 1;
         }
     }
-    assert!(checked > 300, "only {checked} inputs in {}", folder.display());
+    assert!(checked > 300, "only {checked} inputs of {target}");
 }
 
 #[test]
 fn text_requests() {
-    check("text", mcproxy_fuzz::text::check);
+    check("text", oracles::text::check);
 }
 
 #[test]
 fn binary_requests() {
-    check("binary", mcproxy_fuzz::binary::check);
+    check("binary", oracles::binary::check);
 }
 
 #[test]
 fn replies() {
-    check("replies", mcproxy_fuzz::replies::check);
+    check("replies", oracles::replies::check);
 }
 
 #[test]
 fn scanning() {
-    check("scanning", mcproxy_fuzz::scanning::check);
+    check("scanning", oracles::scanning::check);
 }
 
 /// Does what the guard is there for, in a process that is meant to die of it.
@@ -102,7 +105,7 @@ fn canary_a_byte_behind_the_end_kills() {
         return;
     }
     let this = std::env::current_exe().expect("this program");
-    let name = "canary_a_byte_behind_the_end_kills";
+    let name = "fuzz_corpus::guard_page::canary_a_byte_behind_the_end_kills";
     let child = Command::new(this).args(["--exact", name]).env(CHILD, "1").output().expect("a child");
     assert_eq!(child.status.code(), None, "a signal must have ended it: {child:?}");
 }
