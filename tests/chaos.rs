@@ -1,5 +1,6 @@
 //! Counters driven by compare-and-swap while one memcached is stopped and goes on, again and again, and
-//! another is killed and restarted: every acknowledged update is accounted for.
+//! another is killed and restarted: every acknowledged update is accounted for. Those who count are clients of
+//! our own in all protocols, gomemcache and pymemcache, all on the same counters.
 //!
 //! `MCPROXY_TEST_SECONDS=600` goes on for longer than the few seconds of every test run;
 //! `MCPROXY_TEST_SEED=7` chooses the faults' times.
@@ -12,9 +13,12 @@ mod account;
 mod counters;
 #[path = "chaos/faults.rs"]
 mod faults;
+#[path = "chaos/libraries.rs"]
+mod libraries;
 #[path = "server/rig.rs"]
 mod rig;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,9 +26,12 @@ use std::time::{Duration, Instant};
 use account::Account;
 use counters::{CountingClient, Held};
 use faults::{Pace, Servers};
-use rig::{Proxy, key_of, stat, stats, until_settled};
-use support::counting::{Connection, Protocol};
+use libraries::Library;
+use rig::{Proxy, eventually, stat, stats, until_settled};
 use support::flag::{RaisedAtLast, is_up, raise};
+use support::process::Server;
+use support::programs::{go, python};
+use support::relay::Relay;
 use support::report::{grouped, number_from_environment, repeat_command, say, seed_from_environment};
 
 const CLIENTS: usize = 6;
@@ -63,10 +70,10 @@ fn torture(test: &str, further: &[&str]) {
         &["--cas-fence", CAS_FENCE],
         further,
     ];
+    // Built before there is anything to wait for.
+    let programs = [("gomemcache", go("gocounters")), ("pymemcache", python("pymemcache_counters.py"))];
     let proxy = Proxy::start(&servers.list(), &flags.concat());
-    // Two for each server: s0 is stopped at times, s1 is killed, and s2 is left alone.
-    let keys: Vec<String> =
-        (0..6).map(|number| key_of(number % 3, 3, &format!("counter{number}:"))).collect();
+    let keys = counters::keys();
     let (stop, epochs, held) = (AtomicBool::new(false), AtomicU64::new(1), Held::default());
     let mut account = Account::new(&keys);
     thread::scope(|scope| {
@@ -84,8 +91,15 @@ fn torture(test: &str, further: &[&str]) {
                 })
             })
             .collect();
+        let libraries: Vec<Library<'_>> = programs
+            .iter()
+            .map(|(name, program)| Library::start(scope, (name, program), proxy.address(), &keys, &held))
+            .collect();
         let started = Instant::now();
-        let peace = || started.elapsed() >= duration || clients.iter().any(|client| client.is_finished());
+        let peace = || {
+            let failed = clients.iter().any(|client| client.is_finished());
+            started.elapsed() >= duration || failed || libraries.iter().any(Library::is_over)
+        };
         servers.harm_until(peace, seed, &PACE, &keys, (&epochs, &held));
         // Faults stop: everything recovers while the clients go on, and then everybody must finish.
         until_settled(&proxy, 3);
@@ -93,16 +107,14 @@ fn torture(test: &str, further: &[&str]) {
         for client in clients {
             account.add(client.join().expect("a client failed, see above"));
         }
+        for library in libraries {
+            let name = library.name;
+            let told = library.finish();
+            say(&format!("chaos, {test}: {name}: {}", told.summary()));
+            account.add(told);
+        }
     });
-    let mut reader = Connection::open(proxy.address());
-    for (key, name) in keys.iter().enumerate() {
-        let (value, _) =
-            Protocol::Text.read(&mut reader, name).expect("all is well").expect("it was counted");
-        account.is_at_last(key, &value);
-    }
-    // Without ejection, the counters of a server that was not restarted are the same items all the time.
-    let lasting: Vec<usize> = (0..6).filter(|key| further.is_empty() && key % 3 != 1).collect();
-    if let Err(problem) = account.check(&lasting) {
+    if let Err(problem) = counters::check(&proxy, &keys, &mut account, !further.is_empty()) {
         panic!("{problem}\n{}\nrepeat: {}", proxy.stderr(), repeat_command("chaos", test, seed));
     }
     report(test, &account, &servers, &stats(&mut proxy.client()));
@@ -116,11 +128,9 @@ fn report(
 ) {
     let of = |name: &str| stat(lines, name);
     say(&format!(
-        "chaos, {test}: {} stored, {} unknown, {} conflicts, {} items; {} freezes, {} restarts; {} fences, {} cas \
-         refused by them, {} ejections, {} returns",
-        grouped(account.stored()),
-        grouped(account.unknown()),
-        grouped(account.conflicts),
+        "chaos, {test}: {}, {} items; {} freezes, {} restarts; {} fences, {} cas refused by them, {} ejections, \
+         {} returns",
+        account.summary(),
         grouped(account.items()),
         servers.stopped.times,
         servers.killed.times,
@@ -129,4 +139,28 @@ fn report(
         of("ejections"),
         of("returns"),
     ));
+}
+
+/// A library that is told that a lost compare-and-swap was won: its account must not be right.
+#[test]
+fn canary_an_update_that_a_library_has_lost_is_found() {
+    let (server, keys, held) = (Server::memcached(), [String::from("counter")], Held::default());
+    for program in [go("gocounters"), python("pymemcache_counters.py")] {
+        let lied = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&lied);
+        let lie = move |answer: &mut Vec<u8>| {
+            if answer == b"EXISTS\r\n" {
+                *answer = b"STORED\r\n".to_vec();
+                raise(&lied);
+            }
+        };
+        let relay = Relay::start(server.address, Box::new(lie));
+        let account = thread::scope(|scope| {
+            let library = Library::start(scope, ("the library", &program), relay.address, &keys, &held);
+            eventually("an update is lost", || is_up(&seen).then_some(()));
+            library.finish()
+        });
+        let problem = account.check(&[]).expect_err("an update was lost");
+        assert!(problem.contains("stored by"), "{problem}");
+    }
 }

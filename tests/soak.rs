@@ -40,9 +40,8 @@ use book::Book;
 use counters::{CountingClient, Held};
 use faults::{Pace, Servers};
 use holdings::Holdings;
-use rig::{Proxy, Talk, key_of, stat, stats, until_settled};
+use rig::{Proxy, Talk, stat, stats, until_settled};
 use rogues::Rogue;
-use support::counting::{Connection, Protocol};
 use support::flag::{RaisedAtLast, is_up, raise};
 use support::inbox::PATIENCE;
 use support::process::Server;
@@ -168,8 +167,7 @@ impl Soak {
 
     /// Clients come, and faults; the faults stop; everybody finishes and leaves.
     fn live(&self, proxy: &Proxy, servers: &mut Servers, seed: u64, duration: Duration) -> Told {
-        // Two for each server: s0 is stopped at times, s1 is killed, and s2 is left alone.
-        let keys: Vec<String> = (0..6).map(|number| key_of(number % 3, 3, &format!("n{number}:"))).collect();
+        let keys = counters::keys();
         let (epochs, held, book) = (AtomicU64::new(1), Held::default(), Book::new(VISITORS));
         let (peace, end) = (AtomicBool::new(false), AtomicBool::new(false));
         let mut told =
@@ -197,23 +195,11 @@ impl Soak {
             counting.into_iter().for_each(|client| told.account.add(joined(client)));
             visitors.into_iter().for_each(|visitor| told.visitors.add(joined(visitor)));
         });
-        self.check_counters(proxy, &keys, &mut told.account);
-        told
-    }
-
-    fn check_counters(&self, proxy: &Proxy, keys: &[String], account: &mut Account) {
-        let mut reader = Connection::open(proxy.address());
-        for (key, name) in keys.iter().enumerate() {
-            let last = Protocol::Text.read(&mut reader, name).expect("all is well").expect("it was counted");
-            account.is_at_last(key, &last.0);
-        }
-        // Where keys do not move, the counters of a server that was not restarted are the same items all the
-        // time.
-        let fixed = self.ownership == Ownership::Fixed;
-        let lasting: Vec<usize> = (0..keys.len()).filter(|key| fixed && key % 3 != 1).collect();
-        if let Err(problem) = account.check(&lasting) {
+        let moves = self.ownership == Ownership::Moves;
+        if let Err(problem) = counters::check(proxy, &keys, &mut told.account, moves) {
             panic!("{problem}\n{}", proxy.stderr());
         }
+        told
     }
 }
 
@@ -341,10 +327,8 @@ impl Told {
             grouped(servers.killed.times)
         ));
         say(&format!(
-            "  counters: {} stored, {} unknown, {} conflicts, {} items: all accounted for",
-            grouped(account.stored()),
-            grouped(account.unknown()),
-            grouped(account.conflicts),
+            "  counters: {}, {} items: all accounted for",
+            account.summary(),
             grouped(account.items())
         ));
         say(&format!(

@@ -16,6 +16,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::support::counting::Swapped;
+use super::support::report::grouped;
 use super::support::tally::Tally;
 
 /// Of one client, or of all.
@@ -119,6 +120,12 @@ impl Account {
     /// Items that the counters have been.
     pub(crate) fn items(&self) -> usize {
         self.epochs().count()
+    }
+
+    /// How many of each.
+    pub(crate) fn summary(&self) -> String {
+        let [stored, unknown, conflicts] = [self.stored(), self.unknown(), self.conflicts].map(grouped);
+        format!("{stored} stored, {unknown} unknown, {conflicts} conflicts")
     }
 
     fn epochs(&self) -> impl Iterator<Item = &Epoch> {

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::account::Account;
-use super::rig::eventually;
+use super::rig::{Proxy, eventually, key_of};
 use super::support::counting::{Connection, PROTOCOLS, Protocol, Swapped};
 use super::support::random::Random;
 
@@ -53,6 +53,29 @@ impl Held {
     pub(crate) fn latest_of(&self, keys: &[usize]) -> Option<(usize, u64)> {
         self.lock().iter().rev().find(|(key, _)| keys.contains(key)).copied()
     }
+}
+
+/// Two for each of three servers: s0 is stopped at times, s1 is killed, and s2 is left alone.
+pub(crate) fn keys() -> Vec<String> {
+    (0..6).map(|number| key_of(number % 3, 3, &format!("counter{number}:"))).collect()
+}
+
+/// Fails unless what the counters are in the end is what everybody was told.
+pub(crate) fn check(
+    proxy: &Proxy,
+    keys: &[String],
+    account: &mut Account,
+    owners_change: bool,
+) -> Result<(), String> {
+    let mut reader = Connection::open(proxy.address());
+    for (key, name) in keys.iter().enumerate() {
+        let last = Protocol::Text.read(&mut reader, name).expect("all is well").expect("it was counted");
+        account.is_at_last(key, &last.0);
+    }
+    // Where owners do not change, the counters of a server that was not restarted are the same items all the
+    // time.
+    let lasting: Vec<usize> = (0..keys.len()).filter(|key| !owners_change && key % 3 != 1).collect();
+    account.check(&lasting)
 }
 
 impl<'a> CountingClient<'a> {
