@@ -99,8 +99,7 @@ pub enum Notice {
 /// What came of the wish that a backend forgets something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It has. True: one that stood in for it, and is down, has not, and may have what is old when it stands
-    /// in again.
+    /// It has. True: one that stood in for it, and is down, has not.
     Done(bool),
     /// It says that it will not.
     Refused(String),

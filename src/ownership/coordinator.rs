@@ -314,7 +314,7 @@ impl Coordinator {
 
     fn begin(&mut self, backend: usize, kind: Kind, identity: Option<Identity>) {
         let mut next = self.ownership.clone();
-        next.number += 1;
+        (next.number, next.unforgotten) = (next.number + 1, false);
         let mut away = next.away.to_vec();
         match kind {
             Kind::Restart => {}
@@ -421,7 +421,7 @@ impl Coordinator {
         let Some(current) = self.current.as_ref().filter(is_this) else { return };
         let backend = current.change.backend;
         match outcome {
-            Outcome::Done(_) => self.commit(),
+            Outcome::Done(unforgotten) => self.return_cleaned(*unforgotten),
             Outcome::Failed(words) => self.cancel(words, self.settings.retry_interval),
             Outcome::Refused(words) => {
                 log::error!(
@@ -432,6 +432,20 @@ impl Coordinator {
                 self.cancel("it was not cleaned", self.settings.cas_fence);
             }
         }
+    }
+
+    /// A returning backend has forgotten what it has missed. One that stood in for it and is down has not:
+    /// then that one leaves first, unless nobody else is there, and forgets when it returns itself.
+    fn return_cleaned(&mut self, unforgotten: bool) {
+        let is_down = |backend: &Backend| backend.probe.is_some() && backend.away.is_none();
+        let last = self.backends.iter().all(|backend| backend.away.is_some() || is_down(backend));
+        if unforgotten && !last {
+            return self.cancel("one that stood in for it does not answer", self.settings.retry_interval);
+        }
+        if let Some(Current { change, .. }) = &mut self.current {
+            Arc::make_mut(change).next.unforgotten = unforgotten;
+        }
+        self.commit();
     }
 
     /// Step three.

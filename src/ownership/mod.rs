@@ -34,13 +34,16 @@ pub struct Ownership {
     pub away: Arc<[bool]>,
     /// Tokens of these keys are looked at before they are used. Oldest first.
     pub fences: Arc<[Fence]>,
+    /// A backend that is down, and about to be ejected, has not forgotten what it was written for others: the
+    /// keys are still to be kept in mind, though nobody is away.
+    pub unforgotten: bool,
 }
 
 impl Ownership {
     /// All backends serve.
     pub fn new(home: Arc<Placement>, backends: usize) -> Self {
         let away = vec![false; backends].into();
-        Ownership { number: 0, present: home.clone(), home, away, fences: Arc::new([]) }
+        Ownership { number: 0, present: home.clone(), home, away, fences: Arc::new([]), unforgotten: false }
     }
 
     /// Some backend is ejected.

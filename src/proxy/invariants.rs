@@ -93,11 +93,6 @@ impl Proxy {
         (&self.ownership, self.moving.as_ref().map(|moving| &*moving.change))
     }
 
-    /// Keys that a backend which stood in for another has kept, for it did not answer.
-    pub fn unforgotten_keys(&self) -> u64 {
-        self.counters.rejoin_unforgotten
-    }
-
     /// Clients whose next request waits for a change of owners.
     pub fn held_clients(&self) -> usize {
         self.held.len()

@@ -203,7 +203,7 @@ impl Proxy {
         self.fenced = !next.fences.is_empty();
         self.away = next.is_away();
         // One that is still away may have stood in for those that are not any more.
-        if !self.away {
+        if !self.away && !next.unforgotten {
             self.written = WrittenKeys::default();
         }
         if let Some(moving) = change {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::ownership::Ownership;
-use crate::ownership::change::{Change, Health, Kind, Notice, Order, Outcome};
+use crate::ownership::change::{Change, Health, Kind, Order};
 use crate::proxy::Proxy;
 use crate::proxy::message::Message;
 use crate::time::Time;
@@ -26,8 +26,6 @@ pub(super) struct Council {
     last: Option<(Kind, usize, u64)>,
     /// The return for which a backend is flushed.
     flushing: Option<u64>,
-    /// Keys that those who stood in for others have kept.
-    unforgotten: u64,
     /// By backend.
     down: Vec<bool>,
 }
@@ -40,7 +38,6 @@ impl Council {
             decided: BTreeMap::new(),
             last: None,
             flushing: None,
-            unforgotten: 0,
             down: vec![false; backends],
         }
     }
@@ -68,13 +65,6 @@ impl Council {
                 network.tally.count("outcome: change cancelled");
             }
             Order::Probe { .. } | Order::Vouched { .. } => {}
-        }
-    }
-
-    /// A worker has said something: one that stood in, and is down, may keep what is old.
-    pub(super) fn overhear(&mut self, notice: &Notice) {
-        if let Notice::Cleaned { number, outcome: Outcome::Done(true) } = notice {
-            self.flushing = self.flushing.or(Some(*number));
         }
     }
 
@@ -108,14 +98,9 @@ impl Council {
         if let Some(change) = change.filter(|change| change.kind == Kind::Eject && before.1 != state.1) {
             history.owners.give_up(change.backend, number, network.now());
         }
-        let unforgotten = proxies[0].unforgotten_keys();
-        let kept = std::mem::replace(&mut self.unforgotten, unforgotten) < unforgotten;
         if ownership.number > self.adopted {
             self.adopted = ownership.number;
             self.adopt(ownership, network, history);
-            if kept {
-                history.leave_over();
-            }
         }
         for name in &history.names {
             let mut owners: Vec<usize> = proxies.iter().filter_map(|proxy| proxy.owner_of(name)).collect();

@@ -194,7 +194,6 @@ impl World {
             Event::Far(conn) => self.far(conn),
             Event::Notice(worker, notice) => {
                 self.network.note(&[63, worker as u64], || format!("worker {worker} says {notice:?}"));
-                self.council.overhear(&notice);
                 self.coordinator.handle_notice(self.network.now(), worker, *notice);
                 self.decide();
             }
