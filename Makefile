@@ -1,6 +1,6 @@
 # What people and CI call. Everything else is cargo's.
 .DEFAULT_GOAL := help
-.PHONY: help build test lint sim canaries bench bench-once bench-instructions bench-baseline install-test-tools \
+.PHONY: help build test lint sim soak canaries bench bench-once bench-instructions bench-baseline install-test-tools \
 	install-bench-tools perf perf-instructions flamegraph fuzz fuzz-once miri deny
 
 # Where cargo puts what it builds; what only measures goes there too.
@@ -22,6 +22,9 @@ test: install-test-tools ## installs what the tests need, runs them all, ends wi
 
 sim: ## SEEDS=1000000 worlds of the simulator, optimised, from FIRST=0 on; stops at the first that fails
 	SEEDS=$(or $(SEEDS),1000000) FIRST=$(or $(FIRST),0) cargo test --release --test sim -- --nocapture many_seeds
+
+soak: ## MINUTES=30 of everything at once over real sockets, optimised: faults, bad clients; what it cost at the end
+	MCPROXY_TEST_SECONDS=$$(($(or $(MINUTES),30) * 60)) cargo test --release --test soak -- --nocapture --test-threads 2
 
 canaries: ## builds with a mistake in them, each of which the simulator must find
 	cargo test --test canaries -- --nocapture

@@ -16,6 +16,8 @@ mod eject;
 mod fleet;
 #[path = "faults/frozen.rs"]
 mod frozen;
+#[path = "faults/holdings.rs"]
+mod holdings;
 #[path = "faults/idle.rs"]
 mod idle;
 #[path = "faults/memory.rs"]

@@ -287,6 +287,7 @@ mod tests {
             returns_cas: false,
             compares_cas: false,
             modifies: false,
+            echoes: true,
             canonical: false,
         };
         assert_eq!(composed(|out| meta_line(out, &meta)), "ms a2V5 2 b T30 Oq1 k\r\n");

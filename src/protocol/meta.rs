@@ -45,6 +45,8 @@ pub struct Meta<'a> {
     pub compares_cas: bool,
     /// Flags that make `mg` change the item (`N`, `T`, `R`, `E`, ...).
     pub modifies: bool,
+    /// Flags `O` and `k`: the answer bears the opaque, and the key.
+    pub echoes: bool,
     /// The request stands as we would write it, its `q` apart: see [`super::compose::meta`].
     pub canonical: bool,
 }
@@ -150,6 +152,7 @@ struct Flags {
     returns_cas: bool,
     compares_cas: bool,
     modifies: bool,
+    echoes: bool,
     /// Flags that 1.6.18 does not know and newer versions do.
     newer: bool,
     mode: Option<u8>,
@@ -195,7 +198,8 @@ impl Flags {
             b'C' => self.compares_cas = true,
             b'N' | b'T' | b'R' | b'E' => self.modifies |= verb == MetaVerb::Get,
             b'M' => self.mode = word.get(1).copied(),
-            b'O' => self.opaque_bytes = word.len(),
+            b'O' => (self.opaque_bytes, self.echoes) = (word.len(), true),
+            b'k' => self.echoes = true,
             _ => {}
         }
         self.newer |= matches!(letter, b'E' | b'x');
@@ -226,8 +230,21 @@ impl Flags {
     }
 
     fn meta<'a>(&self, verb: MetaVerb, key: &'a [u8], flags: &'a [u8], value: &'a [u8]) -> Meta<'a> {
-        let Flags { base64, quiet, returns_cas, compares_cas, modifies, .. } = *self;
-        Meta { verb, key, flags, value, base64, quiet, returns_cas, compares_cas, modifies, canonical: false }
+        let Flags { base64, quiet, returns_cas, compares_cas, modifies, echoes, .. } = *self;
+        let canonical = false;
+        Meta {
+            verb,
+            key,
+            flags,
+            value,
+            base64,
+            quiet,
+            returns_cas,
+            compares_cas,
+            modifies,
+            echoes,
+            canonical,
+        }
     }
 }
 
@@ -284,6 +301,9 @@ mod tests {
         let set = Meta { compares_cas: true, base64: true, ..set };
         assert_eq!(meta("ms YWJj 2 C7 b T30\r\nxy\r\n"), set);
         assert_eq!(set.placement_key(&mut [0; 256]), b"abc");
+        let echoing = Meta { flags: b"v k", echoes: true, canonical: true, ..plain };
+        assert_eq!(meta("mg k v k\r\n"), echoing);
+        assert_eq!(meta("mg k O7\r\n"), Meta { flags: b"O7", ..echoing });
         let debug = Flags::default().meta(MetaVerb::Debug, b"k", b"", b"");
         assert_eq!(meta("me k v junk\r\n"), debug);
         assert_eq!(meta("mn k v junk\r\n"), Flags::default().meta(MetaVerb::Noop, b"", b"", b""));

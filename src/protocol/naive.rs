@@ -137,7 +137,8 @@ fn of_text(what: fast_text::Request<'_>, bytes: usize) -> Outcome {
 
 fn of_meta(meta: &fast_meta::Meta<'_>, bytes: usize) -> Outcome {
     let mut scratch = [0; 256];
-    let booleans = [meta.base64, meta.quiet, meta.returns_cas, meta.compares_cas, meta.modifies].map(decimal);
+    let booleans = [meta.base64, meta.quiet, meta.returns_cas, meta.compares_cas, meta.modifies, meta.echoes]
+        .map(decimal);
     let mut parts = vec![meta.key, meta.value, meta.placement_key(&mut scratch)];
     parts.extend(booleans.iter().map(Vec::as_slice));
     parts.extend(fast_text::Keys::new(meta.flags));

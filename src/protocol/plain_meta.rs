@@ -33,6 +33,7 @@ pub(super) fn plain_noop(input: &[u8]) -> Option<(Meta<'_>, usize)> {
         returns_cas: false,
         compares_cas: false,
         modifies: false,
+        echoes: false,
         canonical: false,
     };
     input.starts_with(NOOP).then_some((meta, NOOP.len()))
@@ -100,6 +101,7 @@ impl<'a> MetaLine<'a> {
             returns_cas: unseen & bit(b'c') == 0,
             compares_cas: unseen & bit(b'C') == 0,
             modifies: verb == MetaVerb::Get && !unseen & (bit(b'N') | bit(b'T') | bit(b'R')) != 0,
+            echoes: !unseen & (bit(b'O') | bit(b'k')) != 0,
             canonical: true,
         }
     }

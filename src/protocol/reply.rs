@@ -2,11 +2,13 @@
 //! Every function looks at the start of `input` and says [`Frame::Broken`] when the bytes cannot be such an
 //! answer: then nothing on that link can be trusted any more.
 
+use super::base64;
 use super::binary::{HEADER_BYTES, RESPONSE_MAGIC};
 use super::number::digits;
 pub use super::plain_reply::value_hit;
 use super::plain_reply::{plain_line, plain_meta, plain_value};
 use super::scan;
+use super::text::Keys;
 
 /// A frame at the start of the input, or why there is none yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,8 +102,8 @@ pub fn value_key(frame: &[u8]) -> &[u8] {
     &rest[..scan::space(rest)]
 }
 
-/// The answer to a meta command. `raw_key` is the decoded key if it has a line end in it, else empty:
-/// memcached gives a key back as it was first stored, and a line end in there does not end the line.
+/// The answer to a meta command. `raw_key` is the decoded key if it has spaces or control bytes in it, else
+/// empty: memcached gives a key back as it was first stored, and a line end in there does not end the line.
 #[inline]
 pub fn meta(input: &[u8], raw_key: &[u8], limits: ReplyLimits) -> Frame {
     if raw_key.is_empty()
@@ -130,6 +132,58 @@ pub(super) fn any_meta(input: &[u8], raw_key: &[u8], limits: ReplyLimits) -> Fra
         };
     }
     if text == b"VA" { Frame::Broken } else { Frame::Line { total: end } }
+}
+
+/// The opaque and the key that the answer to a meta command bears are those of its request. `line` is the
+/// answer's line without its end; `echo` what [`super::compose::meta_echo`] makes of the request; `raw_key`
+/// as for [`meta`]. What is missing in the answer is not missed: older versions leave it out of some.
+pub fn bears_only(line: &[u8], echo: &[u8], raw_key: &[u8]) -> bool {
+    let mut words = MetaWords { rest: &line[2..], raw_key };
+    words.all(|word| !matches!(word, [b'O' | b'k', ..]) || is_asked_for(word, echo))
+}
+
+/// The CAS token that the answer to a meta command bears, if it does. `line` and `raw_key` as for
+/// [`bears_only`].
+pub fn meta_token(line: &[u8], raw_key: &[u8]) -> Option<u64> {
+    let mut words = MetaWords { rest: line.get(2..)?, raw_key };
+    words.find_map(|word| digits(word.strip_prefix(b"c")?))
+}
+
+/// The words of an answer's line. A key that is given back as it is, spaces and all, is one.
+struct MetaWords<'a> {
+    rest: &'a [u8],
+    raw_key: &'a [u8],
+}
+
+impl<'a> Iterator for MetaWords<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let text = self.rest.strip_prefix(b" ")?;
+        let raw = text.strip_prefix(b"k").and_then(|key| key.strip_prefix(self.raw_key));
+        let end = match raw {
+            Some([] | [b' ', ..]) if !self.raw_key.is_empty() => 1 + self.raw_key.len(),
+            _ => scan::space(text),
+        };
+        let (word, rest) = text.split_at(end);
+        self.rest = rest;
+        Some(word)
+    }
+}
+
+/// The word stands in `echo`, or is another way to write the key there: memcached gives a key back as it was
+/// first stored, which may have been in base64 or not.
+fn is_asked_for(word: &[u8], echo: &[u8]) -> bool {
+    let is_base64 = Keys::new(echo).any(|flag| flag == b"b");
+    Keys::new(echo).any(|asked| match (asked, word) {
+        _ if asked == word => true,
+        ([b'k', asked @ ..], [b'k', key @ ..]) => {
+            let (mut asked_room, mut key_room) = ([0; 256], [0; 256]);
+            let asked_raw = base64::decode(asked, &mut asked_room).filter(|_| is_base64).unwrap_or(asked);
+            asked_raw == key || base64::decode(key, &mut key_room) == Some(asked_raw)
+        }
+        _ => false,
+    })
 }
 
 /// The line is one of memcached's three kinds of error.
@@ -322,6 +376,41 @@ mod tests {
         let encoded = b"VA 2 kYQ== b\r\nhi\r\n";
         assert_eq!(meta(encoded, key, LIMITS), Frame::Value { line: 14, total: 18, with_cas: false });
         assert_eq!(meta(b"EN\r\n k", key, LIMITS), Frame::Line { total: 4 });
+    }
+
+    #[test]
+    fn an_answer_bears_the_opaque_and_the_key_of_its_request() {
+        let fits = |line: &str, echo: &str| bears_only(line.as_bytes(), echo.as_bytes(), b"");
+        for line in ["HD", "EN", "VA 2", "HD f3 t-1", "HD O1", "VA 2 s2 kab O1", "HD kab c7", "ME x"] {
+            assert!(fits(line, " kab O1"), "{line}");
+        }
+        for line in ["HD O2", "HD O", "VA 2 O11", "HD kac", "HD O1 kabc", "EN Oab", "HD f3 kO1"] {
+            assert!(!fits(line, " kab O1"), "{line}");
+        }
+        assert!(fits("HD f1", "") && !fits("HD O1", "") && !fits("HD k1", ""));
+        // A key that was sent in base64 is given back in any form of it, or as it was stored.
+        for line in ["HD kYWJj b", "HD kabc", "HD k_YWJj b"] {
+            assert!(fits(line, " kYWJj b"), "{line}");
+        }
+        assert!(!fits("HD kabd", " kYWJj b") && !fits("HD kYWJk b", " kYWJj b"));
+        assert!(!fits("HD kabc", " kYWJj"), "it was not sent in base64");
+        assert!(fits("HD kYWJj b", " kabc"), "it was stored in base64");
+        // A byte below the space belongs to its word.
+        assert!(fits("HD Oa\tb", " Oa\tb") && !fits("HD Oa\tc", " Oa\tb"));
+    }
+
+    #[test]
+    fn a_key_with_spaces_is_one_word() {
+        let (key, echo) = (b"a O1 c5\r\n", b" kYSBPMSBjNQ0K b O2");
+        for line in [&b"HD ka O1 c5\r\n O2 c77"[..], b"HD O2 c77 ka O1 c5\r\n", b"HD kYSBPMSBjNQ0K b O2 c77"]
+        {
+            assert!(bears_only(line, echo, key), "{}", line.escape_ascii());
+            assert_eq!(meta_token(line, key), Some(77), "{}", line.escape_ascii());
+        }
+        assert!(!bears_only(b"HD ka O1 c5\r\n O3", echo, key));
+        assert!(!bears_only(b"HD ka O1 c5\r\n", b" O2", key), "the key was not asked for");
+        assert_eq!(meta_token(b"HD ka O1 c5\r\n O2", key), None);
+        assert_eq!(meta_token(b"VA 3 cx f1", b""), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::protocol::binary::status;
 use crate::protocol::compose;
 use crate::protocol::meta::Meta;
 use crate::protocol::number;
+use crate::protocol::reply;
 use crate::protocol::text::Keys;
 
 use super::Proxy;
@@ -56,16 +57,10 @@ impl Proxy {
         }
     }
 
-    /// As [`Self::note_token`], of the reply to a meta command, if it bears one.
+    /// As [`Self::note_token`], of the line of the answer to a meta command, if it bears one.
     #[cold]
-    pub(super) fn note_meta_token(&self, key: &[u8], reply: &[u8]) {
-        // An echoed raw key may look like anything.
-        if key.iter().any(|byte| byte.is_ascii_control() || *byte == b' ') {
-            return;
-        }
-        let line = reply.split(|&byte| byte == b'\r').next().unwrap_or(reply);
-        let token = Keys::new(line).skip(1).filter(|flag| flag[0] == b'c');
-        for token in token.filter_map(|flag| number::digits(&flag[1..])) {
+    pub(super) fn note_meta_token(&self, key: &[u8], line: &[u8], raw_key: &[u8]) {
+        if let Some(token) = reply::meta_token(line, raw_key) {
             self.note_token(key, token);
         }
     }
@@ -78,11 +73,9 @@ impl Proxy {
         let Target::Slot(conn, slot) = pending.target else { return };
         let answer = match pending.expect {
             Expect::Line { quiet: true, .. } => Vec::new(),
-            Expect::Meta { raw_key, token_key, .. } => {
-                let echo = usize::from(raw_key)..key.len() - usize::from(token_key);
-                [b"EX", &key[echo], b"\r\n"].concat()
+            Expect::Meta { .. } | Expect::Fenced { .. } => {
+                [b"EX", pending.expect.echo(key), b"\r\n"].concat()
             }
-            Expect::Fenced { .. } => [b"EX", key, b"\r\n"].concat(),
             Expect::Binary { opcode, opaque, .. } => response(opcode, opaque, status::KEY_EXISTS, EXISTS),
             _ => b"EXISTS\r\n".to_vec(),
         };

@@ -82,10 +82,9 @@ impl Proxy {
 
     fn failure_answer(&mut self, backend: usize, expect: Expect, key: &[u8], why: Why) -> Vec<u8> {
         match expect {
-            Expect::Meta { read: true, quiet, raw_key, token_key, .. } => {
+            Expect::Meta { read: true, quiet, .. } => {
                 self.counters.backend_errors_as_misses += 1;
-                let echo = &key[usize::from(raw_key)..key.len() - usize::from(token_key)];
-                return if quiet { Vec::new() } else { [b"EN", echo, b"\r\n"].concat() };
+                return if quiet { Vec::new() } else { [b"EN", expect.echo(key), b"\r\n"].concat() };
             }
             Expect::Line { quiet: true, .. } | Expect::Unlinked { quiet: true } => {
                 self.counters.backend_errors_unheard += 1;

@@ -431,8 +431,8 @@ pub(super) enum Expect {
         compares: bool,
         /// Bytes of the key that the key ring ends with, if the answer's token is to be remembered.
         token_key: u8,
-        /// Bytes of a key with a line end in it, that the key ring begins with: the answer may bear it as it
-        /// is.
+        /// Bytes of a key that is no word of a line, that the key ring begins with: the answer may bear it as
+        /// it is.
         raw_key: u8,
     },
     /// The answer to a quiet meta command, if it has any, and to the `mn` behind it.
@@ -441,6 +441,8 @@ pub(super) enum Expect {
         verb: MetaVerb,
         /// It compares a CAS token.
         compares: bool,
+        /// As of [`Expect::Meta`].
+        raw_key: u8,
     },
     /// The answer to a delete that we sent because a value was refused: then the refusal is answered.
     Unlinked {
@@ -470,6 +472,18 @@ pub(super) enum Expect {
 }
 
 impl Expect {
+    /// What the answer to a meta command may bear of its request, of what that has in the key ring.
+    #[inline]
+    pub(super) fn echo(self, ring: &[u8]) -> &[u8] {
+        match self {
+            Expect::Meta { raw_key, token_key, .. } => {
+                &ring[usize::from(raw_key)..ring.len() - usize::from(token_key)]
+            }
+            Expect::Fenced { raw_key, .. } => &ring[usize::from(raw_key)..],
+            _ => ring,
+        }
+    }
+
     /// What was asked compares a CAS token.
     pub(super) fn compares(self) -> bool {
         match self {

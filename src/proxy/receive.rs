@@ -112,7 +112,9 @@ impl Proxy {
             Expect::Meta { verb, quiet, raw_key, .. } => {
                 self.take_meta(conn, pending, (verb, quiet), usize::from(raw_key), input, backing)
             }
-            Expect::Fenced { verb, .. } => self.take_fenced(conn, pending, verb, input),
+            Expect::Fenced { verb, raw_key, .. } => {
+                self.take_fenced(conn, pending, verb, usize::from(raw_key), input)
+            }
             Expect::Unlinked { quiet } => match reply::line(input, self.reply_limits) {
                 Frame::Line { total } => self.take_unlinked(conn, pending, quiet, &input[..total]),
                 other => unfinished(other),
@@ -343,13 +345,16 @@ impl Proxy {
         backing: Option<&Bytes>,
     ) -> Reply {
         let Some(link) = self.links.get(conn.index(), conn.generation()) else { return Reply::Broken };
-        let raw_key = link.queue.keys.front(raw_key);
-        let total = match reply::meta(input, raw_key, self.reply_limits) {
-            Frame::Value { total, .. } | Frame::Line { total } => total,
+        let ring = link.queue.keys.front(pending.key_bytes as usize);
+        let raw_key = &ring[..raw_key];
+        let (line, total) = match reply::meta(input, raw_key, self.reply_limits) {
+            Frame::Value { line, total, .. } => (line, total),
+            Frame::Line { total } => (total, total),
             other => return unfinished(other),
         };
         let code = [input[0], input[1]];
-        if !answers_meta(verb, input) {
+        let echo = pending.expect.echo(ring);
+        if !answers_meta(verb, input) || !bears_only(&input[..line], echo, raw_key) {
             return Reply::Broken;
         }
         match (verb, &code) {
@@ -358,10 +363,8 @@ impl Proxy {
             _ => {}
         }
         if let Expect::Meta { token_key: length @ 1.., .. } = pending.expect {
-            let skip = pending.key_bytes as usize - usize::from(length);
-            let key = self.links.get(conn.index(), conn.generation());
-            let key = key.map(|link| link.queue.keys.peek(skip, usize::from(length))).unwrap_or_default();
-            self.note_meta_token(&key, &input[..total]);
+            let key = &ring[ring.len() - usize::from(length)..];
+            self.note_meta_token(key, &input[..line - 2], raw_key);
         }
         self.pop_head(conn, &pending);
         let answer = if quiet && is_nominal(verb, &code) {
@@ -374,11 +377,24 @@ impl Proxy {
     }
 
     /// A quiet command's answer, if the backend has given one, and the fence behind it.
-    fn take_fenced(&mut self, conn: ConnId, pending: Pending, verb: MetaVerb, input: &[u8]) -> Reply {
+    #[inline(never)]
+    fn take_fenced(
+        &mut self,
+        conn: ConnId,
+        pending: Pending,
+        verb: MetaVerb,
+        raw_key: usize,
+        input: &[u8],
+    ) -> Reply {
         const FENCE: &[u8] = b"MN\r\n";
-        let answer = match reply::meta(input, &[], self.reply_limits) {
+        let Some(link) = self.links.get(conn.index(), conn.generation()) else { return Reply::Broken };
+        let ring = link.queue.keys.front(pending.key_bytes as usize);
+        let (raw_key, echo) = (&ring[..raw_key], pending.expect.echo(ring));
+        let fits = |line| answers_meta(verb, input) && bears_only(&input[..line], echo, raw_key);
+        let answer = match reply::meta(input, raw_key, self.reply_limits) {
             Frame::Line { total } if input[..total] == *FENCE => 0,
-            Frame::Value { total, .. } | Frame::Line { total } if answers_meta(verb, input) => total,
+            Frame::Value { line, total, .. } if fits(line) => total,
+            Frame::Line { total } if fits(total) => total,
             Frame::Value { .. } | Frame::Line { .. } => return Reply::Broken,
             other => return unfinished(other),
         };
@@ -583,6 +599,14 @@ fn answers_meta(verb: MetaVerb, line: &[u8]) -> bool {
         MetaVerb::Debug => matches!(code, b"ME" | b"EN"),
         MetaVerb::Noop => false,
     }
+}
+
+/// The answer's line, its end included, bears no opaque and no key but those of its request. Where that has
+/// asked for neither, looking costs 120 instructions, and there is nothing to compare.
+#[inline]
+fn bears_only(line: &[u8], echo: &[u8], raw_key: &[u8]) -> bool {
+    // Behind anything but a code and a space there are no flags.
+    echo.is_empty() || line[2] != b' ' || reply::bears_only(&line[..line.len() - 2], echo, raw_key)
 }
 
 /// What a quiet meta command does not want to hear (1.6.18's proto_text.c).

@@ -222,25 +222,25 @@ impl Proxy {
     /// What the reply must look like; what is needed of the request then goes to the key ring.
     fn expect_meta(&self, meta: &Meta<'_>, key: &[u8], ring: &mut Vec<u8>) -> Expect {
         let (verb, quiet, compares) = (meta.verb, meta.quiet, meta.compares_cas);
-        if meta.quiet && is_told_by_backend(meta) {
-            if compares {
-                compose::meta_echo(ring, meta);
-            }
-            return Expect::Fenced { verb, compares };
+        // memcached gives a key back as it was first stored, which may be raw: what stands in there ends no
+        // line and no word.
+        let raw = meta.base64 && key.iter().any(|byte| byte.is_ascii_control() || *byte == b' ');
+        let raw_key = if raw { key } else { &[] };
+        ring.extend_from_slice(raw_key);
+        if meta.echoes {
+            compose::meta_echo(ring, meta);
         }
-        // memcached gives a key back as it was first stored, which may be raw: a line end in it ends no line.
-        let raw_key = if meta.base64 && key.contains(&b'\n') { key } else { &[] };
+        let raw_key = raw_key.len() as u8;
+        if meta.quiet && is_told_by_backend(meta) {
+            return Expect::Fenced { verb, compares, raw_key };
+        }
         let read = verb == MetaVerb::Get
             && !meta.returns_cas
             && !compares
             && self.settings.read_errors != ReadErrors::Error;
-        ring.extend_from_slice(raw_key);
-        if read || compares {
-            compose::meta_echo(ring, meta);
-        }
         let token_key = if self.fenced && meta.returns_cas { key } else { &[] };
         ring.extend_from_slice(token_key);
-        let (raw_key, token_key) = (raw_key.len() as u8, token_key.len() as u8);
+        let token_key = token_key.len() as u8;
         Expect::Meta { verb, quiet, read, compares, token_key, raw_key }
     }
 
@@ -261,6 +261,7 @@ impl Proxy {
             returns_cas: false,
             compares_cas: false,
             modifies: false,
+            echoes: false,
             canonical: false,
         };
         let mut room = [0; 256];

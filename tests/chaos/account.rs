@@ -16,11 +16,15 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::support::counting::Swapped;
+use super::support::report::grouped;
+use super::support::tally::Tally;
 
 /// Of one client, or of all.
 pub(crate) struct Account {
     counters: Vec<Counter>,
     pub(crate) conflicts: usize,
+    /// Errors in place of answers, of whatever was asked.
+    pub(crate) refused: Tally,
 }
 
 /// One counter.
@@ -47,7 +51,7 @@ impl Account {
     /// Nothing has happened to these counters.
     pub(crate) fn new(keys: &[String]) -> Self {
         let counter = |name: &String| Counter { name: name.clone(), ..Counter::default() };
-        Account { counters: keys.iter().map(counter).collect(), conflicts: 0 }
+        Account { counters: keys.iter().map(counter).collect(), conflicts: 0, refused: Tally::default() }
     }
 
     /// A client has read this. Gives the epoch, and the count that it is to store.
@@ -80,6 +84,7 @@ impl Account {
     /// Another client's.
     pub(crate) fn add(&mut self, other: Account) {
         self.conflicts += other.conflicts;
+        self.refused.add(other.refused);
         for (mine, other) in self.counters.iter_mut().zip(other.counters) {
             mine.problems.extend(other.problems);
             for (epoch, lived) in other.epochs {
@@ -115,6 +120,12 @@ impl Account {
     /// Items that the counters have been.
     pub(crate) fn items(&self) -> usize {
         self.epochs().count()
+    }
+
+    /// How many of each.
+    pub(crate) fn summary(&self) -> String {
+        let [stored, unknown, conflicts] = [self.stored(), self.unknown(), self.conflicts].map(grouped);
+        format!("{stored} stored, {unknown} unknown, {conflicts} conflicts")
     }
 
     fn epochs(&self) -> impl Iterator<Item = &Epoch> {

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::counters::Held;
 use super::rig::{Frozen, Latecomer, Talk};
 use super::support::process::{Server, named_backends};
 use super::support::random::Random;
-use super::{Held, direct};
 
 /// Of what a memcached forgets when it is restarted, the most that is handed out again before it is used.
 const TOKENS_MAX: u64 = 200_000;
@@ -16,8 +16,28 @@ const TOKENS_MAX: u64 = 200_000;
 /// The counters that it owns, by number.
 const OF_S1: [usize; 2] = [1, 4];
 
+/// Large enough that nothing is evicted.
+const MEMORY: [&str; 2] = ["-m", "512"];
+
+/// How long things last, at least and at most, milliseconds.
+#[derive(Clone, Copy)]
+pub(crate) struct Pace {
+    /// How often s0 is stopped in a row, at most.
+    pub(crate) row: usize,
+    /// It is stopped, mostly.
+    pub(crate) short: (usize, usize),
+    /// It is stopped, one time in five.
+    pub(crate) long: (usize, usize),
+    /// It goes on between two rows.
+    pub(crate) well: (usize, usize),
+    /// s1 is dead, unless it is restarted at once.
+    pub(crate) dead: (usize, usize),
+    /// It lives.
+    pub(crate) alive: (usize, usize),
+}
+
 pub(crate) struct Servers {
-    addresses: [SocketAddr; 3],
+    pub(crate) addresses: [SocketAddr; 3],
     pub(crate) stopped: Stopped,
     pub(crate) killed: Killed,
     _left_alone: Server,
@@ -41,7 +61,7 @@ pub(crate) struct Killed {
 
 impl Servers {
     pub(crate) fn start() -> Self {
-        let servers = [(); 3].map(|()| Server::memcached());
+        let servers = [(); 3].map(|()| Server::memcached_with(&MEMORY));
         let addresses = servers.each_ref().map(|server| server.address);
         let [stopped, killed, left_alone] = servers;
         Servers {
@@ -52,6 +72,31 @@ impl Servers {
         }
     }
 
+    /// Does harm, at times that follow from the seed, until there is peace; then everything runs again.
+    pub(crate) fn harm_until(
+        &mut self,
+        peace: impl Fn() -> bool + Sync,
+        seed: u64,
+        pace: &Pace,
+        keys: &[String],
+        tokens: (&AtomicU64, &Held),
+    ) {
+        let Servers { stopped, killed, .. } = self;
+        let [mut first, mut second] = [1, 2].map(|number: u64| Random::new(seed ^ number));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !peace() {
+                    stopped.harm(&mut first, pace, &peace);
+                }
+            });
+            scope.spawn(|| {
+                while !peace() {
+                    killed.harm(&mut second, pace, &peace, keys, tokens);
+                }
+            });
+        });
+    }
+
     /// For `--backends`.
     pub(crate) fn list(&self) -> String {
         named_backends(&self.addresses)
@@ -60,38 +105,48 @@ impl Servers {
 
 impl Stopped {
     /// Mostly for less time than it takes to be down, and at times several times in a row.
-    pub(crate) fn harm(&mut self, random: &mut Random) {
-        for _ in 0..random.between(1, 3) {
+    fn harm(&mut self, random: &mut Random, pace: &Pace, peace: &impl Fn() -> bool) {
+        for _ in 0..random.between(1, pace.row) {
+            if peace() {
+                return;
+            }
             let frozen = Frozen::freeze(self.server.id());
             let long = random.percent(20);
-            pause(random, if long { 600 } else { 20 }, if long { 1100 } else { 280 });
+            pause(random, if long { pace.long } else { pace.short }, peace);
             frozen.thaw();
             self.times += 1;
-            pause(random, 1, 60);
+            pause(random, (1, 60), peace);
         }
-        pause(random, 50, 500);
+        pause(random, pace.well, peace);
     }
 }
 
 impl Killed {
     /// It comes back at once or after a while; with a counter whose token is the very one that some client
     /// has read from a process before, and is about to swap by.
-    pub(crate) fn harm(&mut self, random: &mut Random, keys: &[String], epochs: &AtomicU64, held: &Held) {
+    fn harm(
+        &mut self,
+        random: &mut Random,
+        pace: &Pace,
+        peace: &impl Fn() -> bool,
+        keys: &[String],
+        (epochs, held): (&AtomicU64, &Held),
+    ) {
         (self.first, self.again) = (None, None);
         if random.percent(30) {
-            pause(random, 1, 500);
+            pause(random, pace.dead, peace);
         }
-        self.again = Some(Latecomer::start(self.address));
+        self.again = Some(Latecomer::start_with(self.address, &MEMORY));
         self.times += 1;
         if let Some((key, token)) = held.latest_of(&OF_S1).filter(|&(_, token)| token < TOKENS_MAX) {
-            let mut direct = direct(self.address);
+            let mut direct = Talk::tcp(self.address);
             wind_up(&mut direct, token);
             let value = format!("{}.0", epochs.fetch_add(1, Ordering::Relaxed));
             // A client that asks meanwhile may be first.
             direct.send(format!("add {} 0 0 {}\r\n{value}\r\nmn\r\n", keys[key], value.len()));
             direct.until(b"MN\r\n");
         }
-        pause(random, 50, 700);
+        pause(random, pace.alive, peace);
     }
 }
 
@@ -102,6 +157,14 @@ fn wind_up(direct: &mut Talk, token: u64) {
     direct.until(b"MN\r\n");
 }
 
-fn pause(random: &mut Random, least: usize, most: usize) {
-    thread::sleep(Duration::from_millis(random.between(least, most) as u64));
+/// For so many milliseconds, or until there is peace.
+fn pause(random: &mut Random, (least, most): (usize, usize), peace: &impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_millis(random.between(least, most) as u64);
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || peace() {
+            return;
+        }
+        thread::sleep(left.min(Duration::from_millis(20)));
+    }
 }

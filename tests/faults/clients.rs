@@ -6,7 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::fleet::Fleet;
-use super::rig::{Proxy, Talk, eventually, key_of, keys_of, stat, stats};
+use super::holdings::{self, Holdings};
+use super::rig::{Talk, eventually, key_of, keys_of, stat, stats};
 use super::support::binary::Frame;
 use super::support::report::{grouped, say};
 
@@ -20,28 +21,6 @@ const STORM: Duration = Duration::from_secs(3);
 const GROWTH_MAX: usize = 16 << 20;
 
 const PATIENT: [&str; 2] = ["--threads", "2"];
-const WORKERS: u64 = 2;
-
-/// Of links: one for text and meta, one for binary.
-const KINDS: u64 = 2;
-
-/// What a process holds.
-#[derive(Debug)]
-struct Holdings {
-    descriptors: usize,
-    resident: usize,
-}
-
-impl Holdings {
-    fn of(proxy: &Proxy) -> Self {
-        let at = |name: &str| format!("/proc/{}/{name}", proxy.id());
-        let descriptors = std::fs::read_dir(at("fd")).expect("its descriptors").count();
-        let status = std::fs::read_to_string(at("status")).expect("its status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-        let kibibytes: usize = line.trim().trim_end_matches(" kB").parse().expect("a number");
-        Holdings { descriptors, resident: kibibytes << 10 }
-    }
-}
 
 /// What the proxy holds before and after `misbehave` must be the same, and a client of each worker is served
 /// all the while.
@@ -93,28 +72,10 @@ fn serve(clients: &mut [Talk; 4], keys: &[String; 2], round: usize) {
     }
 }
 
-/// Makes each worker open its links of both kinds to each backend, which it then keeps.
 #[track_caller]
 fn open_links(fleet: &Fleet, members: usize) {
-    for member in 0..members {
-        let key = key_of(member, members, "opened");
-        let mut direct = fleet.direct(member);
-        let mut clients = Vec::new();
-        eventually("both workers have both links", || {
-            // Clients are dealt out in turn; these stay, so that two in a row meet both workers.
-            for _ in 0..WORKERS {
-                clients.push(fleet.proxy.client());
-                clients.last_mut().expect("just come").exchange(format!("get {key}\r\n"), "END\r\n");
-            }
-            for _ in 0..WORKERS {
-                clients.push(fleet.proxy.client());
-                let get = Frame::request(GET, 1).key(key.as_bytes());
-                clients.last_mut().expect("just come").ask_frame(&get);
-            }
-            // The connection that asks is one of them.
-            (stat(&stats(&mut direct), "curr_connections") == WORKERS * KINDS + 1).then_some(())
-        });
-    }
+    let addresses: Vec<_> = (0..members).map(|member| fleet.address(member)).collect();
+    holdings::open_links(&fleet.proxy, &addresses);
 }
 
 /// As fast as they can, some thousand in each second: with nothing said, with a request whose answer nobody

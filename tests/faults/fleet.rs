@@ -55,10 +55,15 @@ impl Fleet {
         fleet
     }
 
+    /// Where a memcached listens.
+    pub(crate) fn address(&self, member: usize) -> SocketAddr {
+        self.members[member].address
+    }
+
     /// A connection to a memcached itself.
     #[track_caller]
     pub(crate) fn direct(&self, member: usize) -> Talk {
-        Talk::tcp(self.members[member].address)
+        Talk::tcp(self.address(member))
     }
 
     /// Stops a memcached.

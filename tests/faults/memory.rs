@@ -1,27 +1,24 @@
 //! Whatever clients do, the process stays under 256 MiB with its default flags and two workers, and somebody
 //! who behaves is served meanwhile.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::fleet::Fleet;
+use super::holdings::{Holdings, RESIDENT_MAX};
 use super::rig::{Frozen, Talk, eventually, key_of, keys_of, stat, stats};
+use super::support::pushy::Pushy;
 use super::support::report::say;
 
 const WORKERS: [&str; 2] = ["--threads", "2"];
-
-/// Bytes.
-const RESIDENT_MAX: usize = 256 << 20;
 
 /// How long a crowd goes on.
 const SIEGE: Duration = Duration::from_secs(2);
 
 /// What was seen of the process and of its guest while something went on.
 struct Seen {
-    /// The most memory that was resident, bytes.
+    /// The most memory that was resident since the process began, bytes.
     peak: usize,
     /// How long the guest's requests took.
     times: Vec<Duration>,
@@ -32,7 +29,7 @@ impl Seen {
     fn during(fleet: &Fleet, siege: impl FnOnce()) -> Self {
         let over = AtomicBool::new(false);
         let keys = [1, 2].map(|owner| key_of(owner, 3, "guest"));
-        let (mut peak, mut times) = (0, Vec::new());
+        let mut times = Vec::new();
         thread::scope(|scope| {
             let guest = scope.spawn(|| {
                 let (mut client, mut times) = (fleet.proxy.client(), Vec::new());
@@ -46,23 +43,14 @@ impl Seen {
                 }
                 times
             });
-            let watch = scope.spawn(|| {
-                let mut peak = 0;
-                while !over.load(Ordering::Relaxed) {
-                    peak = peak.max(resident(fleet));
-                    thread::sleep(Duration::from_millis(2));
-                }
-                peak
-            });
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(siege));
             over.store(true, Ordering::Relaxed);
             times = guest.join().expect("the guest is served");
-            peak = watch.join().expect("somebody watches");
             if let Err(panic) = outcome {
                 std::panic::resume_unwind(panic);
             }
         });
-        Seen { peak, times }
+        Seen { peak: Holdings::of(&fleet.proxy).peak, times }
     }
 
     #[track_caller]
@@ -75,27 +63,8 @@ impl Seen {
     }
 }
 
-fn resident(fleet: &Fleet) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", fleet.proxy.id())).expect("its status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-    line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") << 10
-}
-
-/// A connection whose writes take what the kernel takes and no more.
-fn pushy(fleet: &Fleet) -> TcpStream {
-    let stream = TcpStream::connect(fleet.proxy.address()).expect("a connection");
-    stream.set_nonblocking(true).expect("non-blocking");
-    stream
-}
-
-/// Pushes so much of `bytes` as can be; gives how much.
-fn push(stream: &mut TcpStream, bytes: &[u8]) -> usize {
-    match stream.write(bytes) {
-        Ok(count) => count,
-        Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
-        // The proxy has had enough of it.
-        Err(_) => bytes.len(),
-    }
+fn pushy(fleet: &Fleet) -> Pushy {
+    Pushy::connect(fleet.proxy.address())
 }
 
 /// Somebody else's value of nearly a mebibyte gets through, if not at once.
@@ -116,23 +85,20 @@ fn a_thousand_clients_that_stop_in_the_middle_of_a_set() {
     let fleet = Fleet::start(3, &WORKERS);
     let seen = Seen::during(&fleet, || {
         let half = format!("set half 0 0 1048576\r\n{}", "y".repeat(1 << 19)).into_bytes();
-        let mut crowd: Vec<(TcpStream, usize)> = (0..1000).map(|_| (pushy(&fleet), 0)).collect();
+        let mut crowd: Vec<(Pushy, usize)> = (0..1000).map(|_| (pushy(&fleet), 0)).collect();
         let start = Instant::now();
         while start.elapsed() < SIEGE {
             for (stream, sent) in &mut crowd {
                 let until = half.len().min(*sent + (64 << 10));
-                *sent += push(stream, &half[*sent..until]);
+                *sent += stream.push(&half[*sent..until]);
             }
         }
         a_large_set_gets_through(&fleet);
         let evicted = stat(&stats(&mut fleet.proxy.client()), "evicted_clients");
         assert!(evicted >= 500, "{evicted} of a thousand have given way");
         // One that has given way was told why.
-        let told = crowd.iter_mut().any(|(stream, _)| {
-            let mut bytes = [0; 64];
-            let count = stream.read(&mut bytes).unwrap_or(0);
-            bytes[..count] == *b"SERVER_ERROR out of memory storing object\r\n"
-        });
+        let words = b"SERVER_ERROR out of memory storing object\r\n";
+        let told = crowd.iter_mut().any(|(stream, _)| stream.come_by_now() == words);
         assert!(told, "memcached's words");
     });
     seen.judge("a thousand half sets");
@@ -149,11 +115,11 @@ fn clients_that_ask_for_large_values_and_never_read() {
     let gets: String = keys.iter().map(|key| format!("get {key}\r\n")).collect();
     let gets = gets.repeat(100).into_bytes();
     let seen = Seen::during(&fleet, || {
-        let mut crowd: Vec<TcpStream> = (0..100).map(|_| pushy(&fleet)).collect();
+        let mut crowd: Vec<Pushy> = (0..100).map(|_| pushy(&fleet)).collect();
         let start = Instant::now();
         while start.elapsed() < SIEGE {
             crowd.iter_mut().for_each(|stream| {
-                push(stream, &gets);
+                stream.push(&gets);
             });
             thread::sleep(Duration::from_millis(5));
         }
@@ -172,7 +138,7 @@ fn a_client_that_pipelines_gets_without_end() {
         let (mut stream, mut sent) = (pushy(&fleet), 0);
         let start = Instant::now();
         while start.elapsed() < SIEGE {
-            sent += push(&mut stream, &gets[sent % 13..]);
+            sent += stream.push(&gets[sent % 13..]);
             thread::sleep(Duration::from_micros(200));
         }
         assert!(sent > 13 * 100_000, "only {sent} bytes were taken");
@@ -187,11 +153,11 @@ fn a_backend_that_stops_reading() {
     let set = format!("set {key} 0 0 100000\r\n{}\r\n", "w".repeat(100_000)).into_bytes();
     let seen = Seen::during(&fleet, || {
         let _frozen: Frozen = fleet.freeze(0);
-        let mut crowd: Vec<(TcpStream, usize)> = (0..200).map(|_| (pushy(&fleet), 0)).collect();
+        let mut crowd: Vec<(Pushy, usize)> = (0..200).map(|_| (pushy(&fleet), 0)).collect();
         let start = Instant::now();
         while start.elapsed() < SIEGE {
             for (stream, sent) in &mut crowd {
-                *sent += push(stream, &set[*sent % set.len()..]);
+                *sent += stream.push(&set[*sent % set.len()..]);
             }
         }
     });
@@ -216,13 +182,13 @@ fn lines_without_end() {
     let fleet = Fleet::start(3, &WORKERS);
     let keys = [b"get ".to_vec(), b"key ".repeat(16 << 10)].concat();
     let seen = Seen::during(&fleet, || {
-        let mut crowd: Vec<(TcpStream, usize)> = (0..60).map(|_| (pushy(&fleet), 0)).collect();
+        let mut crowd: Vec<(Pushy, usize)> = (0..60).map(|_| (pushy(&fleet), 0)).collect();
         let start = Instant::now();
         while start.elapsed() < SIEGE {
             for (stream, sent) in &mut crowd {
                 // Behind the verb it goes round and round.
                 let from = if *sent < keys.len() { *sent } else { 4 + (*sent - 4) % (keys.len() - 4) };
-                *sent += push(stream, &keys[from..]);
+                *sent += stream.push(&keys[from..]);
             }
         }
         a_large_set_gets_through(&fleet);

@@ -273,7 +273,25 @@ const IMPOSSIBLE: &[(&str, &[&str])] = &[
     ("flush_all\r\n", &["STORED", "END", "7", "DELETED"]),
     ("mg K\r\n", &["STORED", "END", "OK", "7", "DELETED", "VALUE K 0 1"]),
     ("md K\r\n", &["STORED", "END", "OK", "7", "DELETED", "VALUE K 0 1"]),
+    // Somebody else's.
+    ("mg K t O1 k\r\n", &["HD t-1 O2", "HD t-1 O1 kother", "HD t-1 O12", "EN O2", "VA 1 O2\r\nx"]),
+    ("ma K q N0 O1\r\n", &["HD O2\r\nMN", "VA 1 O2\r\n1\r\nMN"]),
 ];
+
+/// memcached gives the raw key back, and its line end is none of the answer.
+#[test]
+fn an_answer_that_bears_a_raw_key_is_in_step() {
+    for (command, flags, fence) in [("mg", "", ""), ("ma", "", ""), ("ma", "N0 q", "MN\r\n"), ("md", "", "")]
+    {
+        let mut rig = Rig::new();
+        let client = rig.client();
+        let request = format!("{command} YQ0KYg== b k O1 {flags}\r\nmn\r\n");
+        rig.receive(client, &request);
+        let owner = (0..3).find(|&backend| !rig.saw(backend).is_empty()).expect("somebody owns it");
+        rig.answer(owner, format!("HD ka\r\nb O1\r\n{fence}"));
+        assert_eq!(rig.got(client), "HD ka\r\nb O1\r\nMN\r\n", "{request}");
+    }
+}
 
 /// A lone request or two on a's link, an answer out of step, and what has become of it.
 fn out_of_step(requests: &str, sent: &str) -> (String, bool, String) {

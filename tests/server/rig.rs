@@ -350,6 +350,12 @@ impl Talk {
         Ok(self.line())
     }
 
+    /// Waits until something comes, and throws it away.
+    pub(crate) fn skip(&mut self) -> Result<(), End> {
+        self.unread.clear();
+        self.read_more()
+    }
+
     /// Says that nothing more will be sent; still reads.
     pub(crate) fn half_close(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);
@@ -627,6 +633,19 @@ pub(crate) fn stats(client: &mut Talk) -> HashMap<String, String> {
 pub(crate) fn stat(lines: &HashMap<String, String>, name: &str) -> u64 {
     let value = lines.get(name).unwrap_or_else(|| panic!("stats has no {name}: {lines:?}"));
     value.parse().unwrap_or_else(|_| panic!("STAT {name} {value} is no number"))
+}
+
+/// Waits until all of so many backends, called s0 and so on, serve, and nothing is left that a woken server
+/// could still apply.
+#[track_caller]
+pub(crate) fn until_settled(proxy: &Proxy, backends: usize) {
+    let mut observer = proxy.client();
+    eventually("all backends are up", || {
+        let lines = stats(&mut observer);
+        let of = |server: usize, name: &str| lines[&format!("backend:s{server}:{name}")].as_str();
+        let settled = |server| of(server, "state") == "up" && of(server, "retired_links") == "0";
+        (0..backends).all(settled).then_some(())
+    });
 }
 
 /// Waits until `look` finds something. Only a failing test waits long.

@@ -8,7 +8,8 @@ use super::binary::{Frame, HEADER, frame_length};
 use super::inbox::PATIENCE;
 use super::report::escape;
 
-const TEMPORARY_FAILURE: u16 = 0x0086;
+/// Out of memory, and temporary failure: the binary protocol's SERVER_ERROR.
+const REFUSALS: [u16; 2] = [0x0082, 0x0086];
 
 /// How a client speaks.
 #[derive(Clone, Copy, Debug)]
@@ -186,7 +187,7 @@ impl Connection {
         bytes.resize(total, 0);
         self.stream.read_exact(&mut bytes[HEADER..]).expect("a whole body");
         let reply = Frame::read(&bytes).expect("a whole frame").0;
-        if reply.status == TEMPORARY_FAILURE {
+        if REFUSALS.contains(&reply.status) {
             return Err(Refused(String::from_utf8_lossy(&reply.value).into_owned()));
         }
         Ok(reply)

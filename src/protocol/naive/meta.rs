@@ -11,6 +11,7 @@ struct Flags {
     returns_cas: bool,
     compares_cas: bool,
     modifies: bool,
+    echoes: bool,
     newer: bool,
     mode: u8,
     opaque: usize,
@@ -26,7 +27,8 @@ fn meta_request(
 ) -> Outcome {
     let place = if flags.base64 { decode(key).unwrap() } else { key.to_vec() };
     let mut parts = vec![key.to_vec(), value.to_vec(), place];
-    let booleans = [flags.base64, flags.quiet, flags.returns_cas, flags.compares_cas, flags.modifies];
+    let booleans =
+        [flags.base64, flags.quiet, flags.returns_cas, flags.compares_cas, flags.modifies, flags.echoes];
     parts.extend(booleans.map(decimal));
     parts.extend_from_slice(words);
     Outcome::Request(Request { name: format!("meta {verb}"), parts }, bytes)
@@ -74,10 +76,14 @@ fn preparse(verb: &str, key: &[u8], words: &[Vec<u8>]) -> Result<Flags, String> 
                 check(word.len() == 2, Some("CLIENT_ERROR incorrect length for M token"));
                 flags.mode = *token.first().unwrap_or(&0);
             }
-            'O' => flags.opaque = word.len(),
+            'O' => {
+                flags.opaque = word.len();
+                flags.echoes = true;
+            }
+            'k' => flags.echoes = true,
             'q' => flags.quiet = true,
             'c' => flags.returns_cas = true,
-            'I' | 'L' | 'P' | 'f' | 'h' | 'k' | 'l' | 's' | 't' | 'u' | 'v' => {}
+            'I' | 'L' | 'P' | 'f' | 'h' | 'l' | 's' | 't' | 'u' | 'v' => {}
             'E' if safe_strtoull(token).is_some() => {
                 flags.newer = true;
                 flags.modifies |= verb == "mg";

@@ -1,0 +1,65 @@
+//! What the proxy holds: memory, descriptors, links.
+
+use std::net::SocketAddr;
+
+use super::rig::{Proxy, Talk, eventually, key_of, stat, stats};
+use super::support::binary::Frame;
+
+/// The most memory that may be resident with the default flags and two workers, bytes.
+pub(crate) const RESIDENT_MAX: usize = 256 << 20;
+
+const WORKERS: u64 = 2;
+
+/// Of links: one for text and meta, one for binary.
+const KINDS: u64 = 2;
+
+const GET: u8 = 0x00;
+
+/// What a process holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Holdings {
+    pub(crate) descriptors: usize,
+    /// Bytes.
+    pub(crate) resident: usize,
+    /// The most that was resident since it began, bytes.
+    pub(crate) peak: usize,
+}
+
+impl Holdings {
+    /// What the proxy holds now.
+    pub(crate) fn of(proxy: &Proxy) -> Self {
+        let at = |name: &str| format!("/proc/{}/{name}", proxy.id());
+        let descriptors = std::fs::read_dir(at("fd")).expect("its descriptors").count();
+        let status = std::fs::read_to_string(at("status")).expect("its status");
+        let bytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+            line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") << 10
+        };
+        Holdings { descriptors, resident: bytes("VmRSS:"), peak: bytes("VmHWM:") }
+    }
+}
+
+/// Makes each of two workers open its links of both kinds to each backend, called s0 and so on, which it then
+/// keeps.
+#[track_caller]
+pub(crate) fn open_links(proxy: &Proxy, backends: &[SocketAddr]) {
+    for (member, &address) in backends.iter().enumerate() {
+        let key = key_of(member, backends.len(), "opened");
+        let mut direct = Talk::tcp(address);
+        let mut clients = Vec::new();
+        eventually("both workers have both links", || {
+            // Clients are dealt out in turn; these stay, so that two in a row meet both workers.
+            for _ in 0..WORKERS {
+                clients.push(proxy.client());
+                clients.last_mut().expect("just come").exchange(format!("get {key}\r\n"), "END\r\n");
+            }
+            for _ in 0..WORKERS {
+                clients.push(proxy.client());
+                let get = Frame::request(GET, 1).key(key.as_bytes());
+                clients.last_mut().expect("just come").ask_frame(&get);
+            }
+            // The connection that asks is one of them.
+            (stat(&stats(&mut direct), "curr_connections") == WORKERS * KINDS + 1).then_some(())
+        });
+    }
+}
