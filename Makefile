@@ -1,7 +1,7 @@
 # What people and CI call. Everything else is cargo's.
 .DEFAULT_GOAL := help
 .PHONY: help build test lint sim soak canaries bench bench-once bench-instructions bench-baseline install-test-tools \
-	install-bench-tools perf perf-instructions flamegraph fuzz fuzz-once miri
+	install-bench-tools perf perf-instructions flamegraph fuzz fuzz-once miri deny
 
 # Where cargo puts what it builds; what only measures goes there too.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -55,6 +55,10 @@ fuzz-once: ## each fuzz target over its corpus and 20 seconds more, and that wro
 miri: ## the tests of the scanner and of its twin under Miri; some minutes
 	rustup component add --toolchain nightly miri rust-src
 	cargo +nightly miri test --target-dir $(TARGET)/miri --lib protocol::scan
+
+deny: ## cargo-deny of licences, sources and wildcards; built first if need be, some minutes
+	cargo install --quiet --debug --locked --root $(TARGET)/tools cargo-deny@0.20.2
+	PATH="$(abspath $(TARGET))/tools/bin:$$PATH" cargo deny check licenses bans sources
 
 install-bench-tools: ## valgrind and iai-callgrind's runner, where they are missing
 	@benches/install

@@ -180,10 +180,8 @@ fn unexplained(manifest: &str) -> Vec<String> {
     for line in manifest.lines() {
         if line.starts_with('[') {
             listed = line.ends_with("dependencies]");
-        } else if let Some((name, _)) = line.split_once(" = ").filter(|_| listed && !line.starts_with('#')) {
-            if !before.starts_with('#') {
-                found.push(name.to_string());
-            }
+        } else if listed && ![line, before].iter().any(|line| line.starts_with('#')) {
+            found.extend(line.split_once(" = ").map(|(name, _)| name.to_string()));
         }
         before = line;
     }

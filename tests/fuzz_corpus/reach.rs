@@ -13,6 +13,7 @@ fn the_corpus_reaches_what_matters() {
             *sums.entry(name).or_default() += count;
         }
     }
+    assert_eq!(proxy::unmoved(&BTreeMap::new()).len(), 14, "of nothing, all must be missed");
     let unmoved = proxy::unmoved(&sums);
     assert!(unmoved.is_empty(), "never counted: {unmoved:?}\n{sums:#?}");
 }
