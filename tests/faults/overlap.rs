@@ -108,6 +108,32 @@ fn one_returns_although_the_one_that_stood_in_for_it_has_gone() {
     fleet.until_state(0, "up");
 }
 
+/// The same, and s1 comes back with what it had in s0's place. When it stands in again, it must not have that any
+/// more.
+#[test]
+fn one_that_was_down_when_another_returned_forgets_when_it_returns_itself() {
+    let fleet = Fleet::start(2, &ejecting(&[]));
+    let (key, mut client) = (super::rig::key_of(0, 2, "key"), fleet.proxy.client());
+    let s0 = fleet.freeze(0);
+    fleet.until_ejected(0, &key);
+    set_until_stored(&mut client, &key, "older, on s1");
+    let s1 = fleet.freeze(1);
+    let state_of_s1 = |client: &mut Talk| stats(client)["backend:s1:state"].clone();
+    eventually("s1 is down", || {
+        client.ask(format!("get {key}\r\n"));
+        (state_of_s1(&mut client) == "down").then_some(())
+    });
+    s0.thaw();
+    fleet.until_state(0, "up");
+    set_until_stored(&mut client, &key, "newer, on s0");
+    fleet.until_state(1, "ejected");
+    s1.thaw();
+    fleet.until_state(1, "up");
+    let _s0 = fleet.freeze(0);
+    fleet.until_ejected(0, &key);
+    assert_eq!(get(&mut client, &key), None);
+}
+
 /// More links were given up than are kept track of; then all of them end, and the process is the same. Nothing
 /// is under way to it any more.
 #[test]
