@@ -61,6 +61,11 @@ impl Handler for Counted {
     }
 
     #[inline(never)]
+    fn handle_progress(&mut self, conn: ConnId) {
+        self.0.handle_progress(conn);
+    }
+
+    #[inline(never)]
     fn handle_connected(&mut self, conn: ConnId) {
         self.0.handle_connected(conn);
     }

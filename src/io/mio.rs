@@ -428,8 +428,10 @@ impl Conn {
     #[cold]
     fn go_on_writing<H: Handler>(&mut self, calls: &mut Calls, handler: &mut H) {
         let Some(sending) = &mut self.sending else { return };
+        let before = sending.written;
         match write_all(&mut self.socket, &sending.buffer, &mut sending.written, calls) {
             Ok(true) => self.give_back(handler),
+            Ok(false) if sending.written > before => handler.handle_progress(self.id),
             Ok(false) => {}
             Err(_) => self.fail(handler),
         }

@@ -13,7 +13,8 @@
 //!    of the connection any more. Only then is its index used again.
 //! 6. In one tick, events of links come before those of clients.
 //! 7. [`Handler::handle_sent`] of a connection comes before its [`Handler::handle_failed`].
-//! 8. What became of submitted actions is told first, then [`Handler::handle_now`], then the tick's events.
+//! 8. [`Handler::handle_progress`] tells in each tick of the sends in flight that have gone on in it.
+//! 9. What became of submitted actions is told first, then [`Handler::handle_now`], then the tick's events.
 
 pub mod mio;
 
@@ -157,6 +158,8 @@ pub trait Handler {
     /// A buffer comes back, and the count of its bytes that were written: all of them unless the connection
     /// failed.
     fn handle_sent(&mut self, conn: ConnId, buffer: Outbox, written: usize);
+    /// A send in flight has gone on, and is not done.
+    fn handle_progress(&mut self, conn: ConnId);
     /// A link stands.
     fn handle_connected(&mut self, conn: ConnId);
     /// The driver has let go of a connection.

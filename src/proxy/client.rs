@@ -330,6 +330,15 @@ impl Proxy {
         }
     }
 
+    /// A client takes its answers, though slowly: it does not stand still.
+    #[cold]
+    pub(super) fn client_takes(&mut self, conn: ConnId) {
+        let now = self.now;
+        if let Some(client) = self.client(conn) {
+            client.moved = now;
+        }
+    }
+
     pub(super) fn forget_client(&mut self, conn: ConnId) {
         if let Some(mut client) = self.clients.remove(conn.index(), conn.generation()) {
             self.counters.curr_connections -= 1;

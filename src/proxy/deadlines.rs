@@ -72,7 +72,6 @@ impl Proxy {
             if expired.expect == Expect::Joined {
                 self.fail_joined_at(conn, marks);
             } else {
-                self.counters.timeouts += 1;
                 self.fail(backend, expired.target, expired.expect, &key, Why::TimedOut);
             }
         }
@@ -84,7 +83,7 @@ impl Proxy {
         let Some(link) = self.link(conn) else { return };
         let (backend, place) = (link.backend, link.queue.joined_before(index));
         let Some(mut joined) = link.queue.joined.remove(place) else { return };
-        self.counters.timeouts += self.fail_joined(backend, &joined, Why::TimedOut);
+        self.fail_joined(backend, &joined, Why::TimedOut);
         joined.abandon();
         if let Some(link) = self.link(conn) {
             link.queue.joined.insert(place, joined);
@@ -107,13 +106,10 @@ impl Proxy {
         for (pending, key, joined) in taken {
             match joined {
                 Some(joined) => {
-                    self.counters.timeouts += self.fail_joined(backend, &joined, Why::TimedOut);
+                    self.fail_joined(backend, &joined, Why::TimedOut);
                     self.room.joined.give(joined);
                 }
-                None => {
-                    self.counters.timeouts += 1;
-                    self.fail(backend, pending.target, pending.expect, &key, Why::TimedOut);
-                }
+                None => self.fail(backend, pending.target, pending.expect, &key, Why::TimedOut),
             }
         }
     }

@@ -23,6 +23,7 @@ impl Proxy {
     /// Answers a request whose backend did not.
     #[cold]
     pub(super) fn fail(&mut self, backend: usize, target: Target, expect: Expect, key: &[u8], why: Why) {
+        self.counters.timeouts += u64::from(why == Why::TimedOut);
         match target {
             Target::Slot(conn, slot) => {
                 self.backends[backend].errors += 1;
@@ -39,9 +40,8 @@ impl Proxy {
         }
     }
 
-    /// Answers those whose keys a backend has not answered; gives how many they are.
-    pub(super) fn fail_joined(&mut self, backend: usize, joined: &JoinedGet, why: Why) -> u64 {
-        let mut failed = 0;
+    /// Answers those whose keys a backend has not answered.
+    pub(super) fn fail_joined(&mut self, backend: usize, joined: &JoinedGet, why: Why) {
         let with_cas = joined.read.with_cas();
         let mut from = 0;
         while let Some(number) = joined.next_missing(from) {
@@ -52,10 +52,9 @@ impl Proxy {
                     Asker::Slot(conn, slot) => self.fail_get(backend, conn, slot, with_cas, why),
                     Asker::Part(fanout, key) => self.part_failed(fanout, key, why),
                 }
-                failed += 1;
+                self.counters.timeouts += u64::from(why == Why::TimedOut);
             }
         }
-        failed
     }
 
     /// Answers a get whose backend did not.

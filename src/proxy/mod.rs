@@ -333,6 +333,12 @@ impl Handler for Proxy {
         }
     }
 
+    fn handle_progress(&mut self, conn: ConnId) {
+        if !conn.is_link() {
+            self.client_takes(conn);
+        }
+    }
+
     fn handle_connected(&mut self, conn: ConnId) {
         self.link_connected(conn);
     }

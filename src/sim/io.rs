@@ -226,10 +226,17 @@ impl SimIo<'_> {
         if let Some(failure) = near.broken {
             return self.fail(conn, id, failure, handler);
         }
-        if std::mem::take(&mut near.writable) && self.write(conn) {
-            let near = &mut self.network.conns[conn].near;
+        if !std::mem::take(&mut near.writable) {
+            return;
+        }
+        let before = near.sending.as_ref().map(|(_, written)| *written);
+        let done = self.write(conn);
+        let near = &mut self.network.conns[conn].near;
+        if done {
             let Some((buffer, written)) = near.sending.take() else { return };
             self.give_back(id, buffer, written, handler);
+        } else if near.sending.as_ref().map(|(_, written)| *written) > before {
+            handler.handle_progress(id);
         }
     }
 }

@@ -37,6 +37,8 @@ pub(crate) enum Event {
     Failed(ConnId, Failure),
     /// A buffer of so many bytes, of which so many were written.
     Sent(ConnId, usize, usize),
+    /// A send goes on.
+    Progress(ConnId),
     Connected(ConnId),
     Closed(ConnId),
     Resolved(usize, usize),
@@ -119,6 +121,10 @@ impl Handler for Recorder {
     fn handle_sent(&mut self, conn: ConnId, buffer: Outbox, written: usize) {
         self.events.push(Event::Sent(conn, buffer.len(), written));
         self.returned = Some(buffer);
+    }
+
+    fn handle_progress(&mut self, conn: ConnId) {
+        self.events.push(Event::Progress(conn));
     }
 
     fn handle_connected(&mut self, conn: ConnId) {

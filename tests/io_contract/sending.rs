@@ -71,6 +71,7 @@ pub(crate) fn a_short_write_stays_in_the_engine<E: Engine>() {
             assert!(read == pattern(0, length), "{family:?}: a slow reader gets all of it in order");
             bench.await_event(Event::Sent(conn, length, length));
             assert_eq!(bench.about(conn).len(), 2, "{family:?}: it was told once");
+            assert!(bench.count(&Event::Progress(conn)) > 0, "{family:?}: and that it went on");
         }
     }
 }

@@ -278,6 +278,28 @@ fn a_client_that_waited_for_its_backend_did_not_stand_still() {
     assert_eq!(rig.got(client).len(), answer.len());
 }
 
+#[test]
+fn a_client_that_takes_a_large_answer_slowly_does_not_stand_still() {
+    let budget = Arc::new(mcproxy::memory::Budget::new(1300 << 10));
+    let mut rig = Rig::with(settings(|settings| settings.memory = budget));
+    let (a, b) = (rig.key(0, 0), rig.key(1, 0));
+    let clients = [rig.client(), rig.client()];
+    for (client, (backend, key)) in clients.into_iter().zip([(0, &a), (1, &b)]) {
+        rig.hold(client);
+        rig.receive(client, format!("get {key}\r\n"));
+        rig.answer(backend, format!("VALUE {key} 0 400000\r\n{}\r\nEND\r\n", "x".repeat(400_000)));
+    }
+    // The first one takes a little again and again, the second one nothing.
+    for _ in 0..10 {
+        rig.wait(50);
+        rig.write(clients[0], 1000);
+    }
+    let other = rig.client();
+    rig.receive(other, format!("set {a} 0 0 400000\r\n{}", "x".repeat(350_000)));
+    rig.settle();
+    assert_eq!([rig.is_open(clients[0]), rig.is_open(clients[1])], [true, false]);
+}
+
 /// Thousands of pipelined gets of large values would keep a backend busy for nobody.
 #[test]
 fn of_what_a_paused_client_had_sent_only_writes_are_carried_out_when_it_is_reset() {

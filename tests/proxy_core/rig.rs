@@ -287,6 +287,7 @@ impl Rig {
             self.due.push_back(Due::Sent(conn, buffer, now));
         } else {
             end.in_flight = Some((buffer, now));
+            self.proxy.handle_progress(conn);
         }
         done
     }
