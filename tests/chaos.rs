@@ -32,11 +32,10 @@ use support::flag::{RaisedAtLast, is_up, raise};
 use support::process::Server;
 use support::programs::{go, python};
 use support::relay::Relay;
-use support::report::{grouped, number_from_environment, repeat_command, say, seed_from_environment};
+use support::report::{grouped, repeatable, say};
 
 const CLIENTS: usize = 6;
 
-const SECONDS_VARIABLE: &str = "MCPROXY_TEST_SECONDS";
 const SECONDS: u64 = 6;
 const SEED: u64 = 0xc4a05;
 
@@ -62,8 +61,10 @@ fn every_update_is_accounted_for_with_auto_eject() {
 }
 
 fn torture(test: &str, further: &[&str]) {
-    let seed = seed_from_environment().unwrap_or(SEED);
-    let duration = Duration::from_secs(number_from_environment(SECONDS_VARIABLE).unwrap_or(SECONDS));
+    repeatable(("chaos", test), (SEED, SECONDS), |seed, duration| go_on(test, further, seed, duration));
+}
+
+fn go_on(test: &str, further: &[&str], seed: u64, duration: Duration) {
     let mut servers = Servers::start();
     let flags = [
         &["--threads", "2", "--timeout", TIMEOUT, "--failure-limit", "2", "--retry-interval", "50ms"][..],
@@ -115,7 +116,7 @@ fn torture(test: &str, further: &[&str]) {
         }
     });
     if let Err(problem) = counters::check(&proxy, &keys, &mut account, !further.is_empty()) {
-        panic!("{problem}\n{}\nrepeat: {}", proxy.stderr(), repeat_command("chaos", test, seed));
+        panic!("{problem}");
     }
     report(test, &account, &servers, &stats(&mut proxy.client()));
 }

@@ -30,7 +30,7 @@ mod visitor;
 mod wire;
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -41,22 +41,24 @@ use counters::{CountingClient, Held};
 use faults::{Pace, Servers};
 use holdings::Holdings;
 use rig::{Proxy, Talk, stat, stats, until_settled};
-use rogues::Rogue;
+use rogues::{Doing, Rogue};
 use support::flag::{RaisedAtLast, is_up, raise};
 use support::inbox::PATIENCE;
 use support::process::Server;
 use support::relay::{Relay, two_replies_swapped};
-use support::report::{grouped, number_from_environment, repeat_command, say, seed_from_environment};
+use support::report::{grouped, repeatable, say};
 use support::tally::Tally;
 use verdict::Verdict;
 use visitor::{Ownership, Sum, Visitor};
 
-const SECONDS_VARIABLE: &str = "MCPROXY_TEST_SECONDS";
 const SECONDS: u64 = 8;
 const SEED: u64 = 0x50a4;
 
 /// Between two lines that say how it goes.
 const LINES_APART: Duration = Duration::from_secs(10);
+
+/// From so many resident bytes on it says what goes on when they become more.
+const PEAK_SAID: usize = 192 << 20;
 
 const COUNTING: usize = 6;
 const VISITORS: usize = 6;
@@ -141,15 +143,8 @@ fn canary_swapped_replies_are_found() {
     }
 }
 
-/// All that is to be repeated stands in what a failure prints.
 fn run(soak: &Soak) {
-    let seed = seed_from_environment().unwrap_or(SEED);
-    let seconds = number_from_environment(SECONDS_VARIABLE).unwrap_or(SECONDS);
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| soak.run(seed, Duration::from_secs(seconds)))) {
-        let repeat = repeat_command("soak", soak.test, seed);
-        say(&format!("soak, {}: seed {seed}; repeat: {SECONDS_VARIABLE}={seconds} {repeat}", soak.test));
-        resume_unwind(panic);
-    }
+    repeatable(("soak", soak.test), (SEED, SECONDS), |seed, duration| soak.run(seed, duration));
 }
 
 impl Soak {
@@ -162,13 +157,14 @@ impl Soak {
         told.report(self.test, &servers);
         report(self.test, &verdict);
         let problems = verdict.problems();
-        assert!(problems.is_empty(), "{}: {problems:#?}\n{}", self.test, proxy.stderr());
+        assert!(problems.is_empty(), "{}: {problems:#?}", self.test);
     }
 
     /// Clients come, and faults; the faults stop; everybody finishes and leaves.
     fn live(&self, proxy: &Proxy, servers: &mut Servers, seed: u64, duration: Duration) -> Told {
         let keys = counters::keys();
         let (epochs, held, book) = (AtomicU64::new(1), Held::default(), Book::new(VISITORS));
+        let doing = Doing::default();
         let (peace, end) = (AtomicBool::new(false), AtomicBool::new(false));
         let mut told =
             Told { account: Account::new(&keys), visitors: Sum::default(), rogues: Tally::default() };
@@ -184,10 +180,10 @@ impl Soak {
                 .map(|visitor| scope.spawn(|| visits(visitor, &peace, &end)))
                 .collect();
             let rogues: Vec<_> = (0..ROGUES)
-                .map(|number| Rogue::new(address, number, &peace, seed))
+                .map(|number| Rogue::new(address, number, (&doing, &peace), seed))
                 .map(|rogue| scope.spawn(|| misbehaves(rogue, &peace, &end)))
                 .collect();
-            scope.spawn(|| watches(self.test, proxy, duration, &peace));
+            scope.spawn(|| watches(self.test, proxy, duration, &peace, &doing));
             servers.harm_until(|| is_up(&peace), seed, &self.pace, &keys, (&epochs, &held));
             rogues.into_iter().for_each(|rogue| told.rogues.add(joined(rogue)));
             until_settled(proxy, 3);
@@ -197,7 +193,7 @@ impl Soak {
         });
         let moves = self.ownership == Ownership::Moves;
         if let Err(problem) = counters::check(proxy, &keys, &mut told.account, moves) {
-            panic!("{problem}\n{}", proxy.stderr());
+            panic!("{problem}");
         }
         told
     }
@@ -245,13 +241,18 @@ fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// Says now and then how it goes, until the time is over.
-fn watches(test: &str, proxy: &Proxy, duration: Duration, peace: &AtomicBool) {
+/// Says now and then how it goes, until the time is over, and when there is more memory in use than ever.
+fn watches(test: &str, proxy: &Proxy, duration: Duration, peace: &AtomicBool, doing: &Doing) {
     let _peace_at_last = RaisedAtLast(peace);
     let started = Instant::now();
-    let mut next = LINES_APART;
+    let (mut next, mut peak) = (LINES_APART, PEAK_SAID);
     while started.elapsed() < duration && !is_up(peace) {
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(Duration::from_millis(10));
+        let now = holdings::peak_of(proxy);
+        if now > peak {
+            peak = now + (8 << 20);
+            say(&format!("soak, {test}: {} resident; rogues: {}", mebibytes(now), doing.now()));
+        }
         if started.elapsed() >= next {
             next += LINES_APART;
             let holds = Holdings::of(proxy);
@@ -262,7 +263,7 @@ fn watches(test: &str, proxy: &Proxy, duration: Duration, peace: &AtomicBool) {
                 started.elapsed().as_secs(),
                 duration.as_secs(),
                 mebibytes(holds.resident),
-                mebibytes(holds.peak),
+                mebibytes(now),
                 holds.descriptors,
                 stat(&lines, "curr_connections"),
                 grouped(stat(&lines, "cmd_get") as usize),
@@ -300,6 +301,7 @@ fn settled(proxy: &Proxy, servers: &Servers, start: Holdings, stale: Vec<String>
         let verdict = Verdict {
             start,
             end: Holdings::of(proxy),
+            peak: holdings::peak_of(proxy),
             stats: stats(&mut observer),
             evictions: evictions.collect(),
             stale: stale.clone(),
@@ -350,12 +352,12 @@ impl Told {
 }
 
 fn report(test: &str, verdict: &Verdict) {
-    let Verdict { start, end, stats, stale, .. } = verdict;
+    let Verdict { start, end, peak, stats, stale, .. } = verdict;
     say(&format!(
         "soak, {test}: resident {} at the start, {} at most, {} at the end; descriptors {} at the start, {} at \
          the end",
         mebibytes(start.resident),
-        mebibytes(end.peak),
+        mebibytes(*peak),
         mebibytes(end.resident),
         start.descriptors,
         end.descriptors

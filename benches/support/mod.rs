@@ -17,6 +17,8 @@ pub(crate) mod random;
 pub(crate) mod recording;
 pub(crate) mod replay;
 pub(crate) mod request;
+#[path = "../../tests/support/settings.rs"]
+pub(crate) mod settings;
 
 /// Operations that a figure is the mean of. A multiple of 500 clients, of pipelines of 16 requests, and of
 /// gets of 20 keys by 50 clients; benches/gate divides by it too.

@@ -10,15 +10,11 @@ use mcproxy::buffer::Outbox;
 use mcproxy::embedded::session::{Session, Then};
 use mcproxy::embedded::store::{Clock, Store};
 use mcproxy::io::{Action, ConnId, Handler};
-use mcproxy::limits::Limits;
-use mcproxy::memory::Budget;
 use mcproxy::ownership::Coordinator;
 use mcproxy::ownership::change::Order;
-use mcproxy::ownership::fence::Tokens;
-use mcproxy::placement::{Placement, Server};
 use mcproxy::proxy::Proxy;
 use mcproxy::proxy::message::Message;
-use mcproxy::proxy::settings::{BackendSettings, Process, ReadErrors, Rejoin, Settings};
+use mcproxy::proxy::settings::Settings;
 use mcproxy::time::Time;
 
 use super::load::{Batch, Load};
@@ -105,31 +101,9 @@ impl Recording {
 pub(crate) fn settings() -> Arc<Settings> {
     static SETTINGS: OnceLock<Arc<Settings>> = OnceLock::new();
     let names: Vec<String> = (0..BACKENDS).map(|index| format!("10.0.0.{index}:11211")).collect();
-    let make = || {
-        let servers: Vec<Server> =
-            names.iter().map(|name| Server { name: name.clone(), weight: 1 }).collect();
-        let backends = names.iter().map(|name| BackendSettings { name: name.clone(), by_name: false });
-        Arc::new(Settings {
-            backends: backends.collect(),
-            placement: Arc::new(Placement::rendezvous(&servers)),
-            workers: 1,
-            max_conns: 100_000,
-            timeout: Duration::from_secs(1),
-            connect_timeout: Duration::from_secs(1),
-            failure_limit: 3,
-            retry_interval: Duration::from_secs(1),
-            auto_eject: false,
-            rejoin: Rejoin::Flush,
-            cas_fence: Duration::from_secs(600),
-            tokens: Arc::new(Tokens::new(1 << 10)),
-            memory: Arc::new(Budget::new(1 << 30)),
-            read_errors: ReadErrors::Error,
-            join_gets: true,
-            flush_all_enabled: true,
-            limits: Limits::default(),
-            process: Process::default(),
-        })
-    };
+    let connect_timeout = Duration::from_secs(1);
+    let make =
+        || Arc::new(Settings { max_conns: 100_000, connect_timeout, ..super::settings::in_front_of(&names) });
     SETTINGS.get_or_init(make).clone()
 }
 

@@ -9,10 +9,8 @@ use super::fleet::Fleet;
 use super::holdings::{self, Holdings};
 use super::rig::{Talk, eventually, key_of, keys_of, stat, stats};
 use super::support::binary::Frame;
+use super::support::binary::opcode::{GET, NOOP};
 use super::support::report::{grouped, say};
-
-const GET: u8 = 0x00;
-const NOOP: u8 = 0x0a;
 
 /// How long a storm lasts.
 const STORM: Duration = Duration::from_secs(3);

@@ -4,18 +4,9 @@
 use super::rig::Talk;
 use super::support::base64::base64;
 use super::support::binary::Frame;
+use super::support::binary::opcode::{APPEND, DELETE, DELETEQ, INCREMENT, NOOP, PREPEND, REPLACE, SET, SETQ};
 use super::support::process::Server;
 use super::support::report::escape;
-
-const BINARY_SET: u8 = 0x01;
-const BINARY_REPLACE: u8 = 0x03;
-const BINARY_DELETE: u8 = 0x04;
-const BINARY_INCREMENT: u8 = 0x05;
-const BINARY_NOOP: u8 = 0x0a;
-const BINARY_APPEND: u8 = 0x0e;
-const BINARY_PREPEND: u8 = 0x0f;
-const BINARY_SETQ: u8 = 0x11;
-const BINARY_DELETEQ: u8 = 0x14;
 
 /// The value that they would store.
 const CHANGED: &str = "99";
@@ -74,16 +65,16 @@ fn requests(key: &str, token: u64) -> Vec<Vec<u8>> {
     let joined = |opcode| frame(opcode).value(CHANGED.as_bytes());
     let increment = [&[0; 7][..], &[1], &[0; 8], &[0; 4]].concat();
     let binary = [
-        store(BINARY_SET),
-        store(BINARY_SETQ),
-        store(BINARY_REPLACE),
-        joined(BINARY_APPEND),
-        joined(BINARY_PREPEND),
-        frame(BINARY_DELETE),
-        frame(BINARY_DELETEQ),
-        frame(BINARY_INCREMENT).extras(&increment),
+        store(SET),
+        store(SETQ),
+        store(REPLACE),
+        joined(APPEND),
+        joined(PREPEND),
+        frame(DELETE),
+        frame(DELETEQ),
+        frame(INCREMENT).extras(&increment),
     ];
-    let noop = Frame::request(BINARY_NOOP, 1).bytes();
+    let noop = Frame::request(NOOP, 1).bytes();
     text.into_iter().chain(binary.map(|frame| [frame.bytes(), noop.clone()].concat())).collect()
 }
 
@@ -98,7 +89,7 @@ fn answer(client: &mut Talk, request: &[u8]) -> Vec<u8> {
     loop {
         let frame = client.frame();
         answers.extend(frame.bytes());
-        if frame.opcode == BINARY_NOOP {
+        if frame.opcode == NOOP {
             return answers;
         }
     }

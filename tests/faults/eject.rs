@@ -6,10 +6,8 @@ use super::compares::Compares;
 use super::fleet::{Fleet, ejecting, gets, set_until_stored, wind_up};
 use super::rig::{Talk, eventually, key_of, keys_of, stat};
 use super::support::binary::Frame;
-
-const GET: u8 = 0x00;
-const SET: u8 = 0x01;
-const EXISTS: u16 = 0x0002;
+use super::support::binary::opcode::{GET, SET};
+use super::support::binary::status::EXISTS;
 
 /// The token that client 1 holds: large enough that every server can be brought to hand it out next.
 const OLD: u64 = 40;

@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 use super::fleet::{Fleet, QUICK};
 use super::rig::{Talk, eventually, key_of, keys_of, stat, stats};
 use super::support::binary::Frame;
-
-const GET: u8 = 0x00;
-const TEMPORARY_FAILURE: u16 = 0x0086;
+use super::support::binary::opcode::GET;
+use super::support::binary::status::TEMPORARY_FAILURE;
 
 const CLIENTS: usize = 20;
 const REQUESTS: usize = 25;

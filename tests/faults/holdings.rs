@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::rig::{Proxy, Talk, eventually, key_of, stat, stats};
 use super::support::binary::Frame;
+use super::support::binary::opcode::GET;
 
 /// The most memory that may be resident with the default flags and two workers, bytes.
 pub(crate) const RESIDENT_MAX: usize = 256 << 20;
@@ -13,30 +14,31 @@ const WORKERS: u64 = 2;
 /// Of links: one for text and meta, one for binary.
 const KINDS: u64 = 2;
 
-const GET: u8 = 0x00;
-
 /// What a process holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Holdings {
     pub(crate) descriptors: usize,
     /// Bytes.
     pub(crate) resident: usize,
-    /// The most that was resident since it began, bytes.
-    pub(crate) peak: usize,
 }
 
 impl Holdings {
     /// What the proxy holds now.
     pub(crate) fn of(proxy: &Proxy) -> Self {
-        let at = |name: &str| format!("/proc/{}/{name}", proxy.id());
-        let descriptors = std::fs::read_dir(at("fd")).expect("its descriptors").count();
-        let status = std::fs::read_to_string(at("status")).expect("its status");
-        let bytes = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect(name);
-            line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") << 10
-        };
-        Holdings { descriptors, resident: bytes("VmRSS:"), peak: bytes("VmHWM:") }
+        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", proxy.id())).expect("its descriptors");
+        Holdings { descriptors: descriptors.count(), resident: bytes_of(proxy, "VmRSS:") }
     }
+}
+
+/// The most memory that was resident since the proxy began, bytes.
+pub(crate) fn peak_of(proxy: &Proxy) -> usize {
+    bytes_of(proxy, "VmHWM:")
+}
+
+fn bytes_of(proxy: &Proxy, name: &str) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.id())).expect("its status");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+    line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") << 10
 }
 
 /// Makes each of two workers open its links of both kinds to each backend, called s0 and so on, which it then

@@ -3,9 +3,7 @@
 use super::fleet::Fleet;
 use super::rig::{Talk, eventually, stat, stats};
 use super::support::binary::Frame;
-
-const GET: u8 = 0x00;
-const SET: u8 = 0x01;
+use super::support::binary::opcode::{GET, SET};
 
 const PATIENT: [&str; 4] = ["--threads", "2", "--failure-limit", "1"];
 

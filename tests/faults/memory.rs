@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::fleet::Fleet;
-use super::holdings::{Holdings, RESIDENT_MAX};
+use super::holdings::{RESIDENT_MAX, peak_of};
 use super::rig::{Frozen, Talk, eventually, key_of, keys_of, stat, stats};
 use super::support::pushy::Pushy;
 use super::support::report::say;
@@ -50,7 +50,7 @@ impl Seen {
                 std::panic::resume_unwind(panic);
             }
         });
-        Seen { peak: Holdings::of(&fleet.proxy).peak, times }
+        Seen { peak: peak_of(&fleet.proxy), times }
     }
 
     #[track_caller]

@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 use super::fleet::{Fleet, ejecting, set_until_stored};
 use super::rig::{Frozen, Proxy, Talk, eventually, key_of, keys_of, list_of, stat, stats};
 use super::support::binary::Frame;
+use super::support::binary::opcode::SET;
 use super::support::mock::Mock;
 use super::support::process::{Server, named_backends};
-
-const SET: u8 = 0x01;
 
 /// More than this many keys written elsewhere are not told apart: the server is flushed.
 const KEYS_KEPT: usize = 10_000;
@@ -20,6 +19,20 @@ fn without_s0(memcached: &[&'static str], arguments: &[&str], keys: &[String]) -
     let frozen = fleet.freeze(0);
     fleet.until_ejected(0, &keys[0]);
     (fleet, frozen)
+}
+
+/// s0 goes on, and is taken back.
+#[track_caller]
+fn comes_back(fleet: &Fleet, frozen: Frozen) {
+    frozen.thaw();
+    fleet.until_state(0, "up");
+}
+
+/// Returning backends were made to forget so many keys by name, and so often all.
+#[track_caller]
+fn assert_cleaned(fleet: &Fleet, deletes: u64, flushes: u64) {
+    let lines = fleet.stats();
+    assert_eq!([stat(&lines, "rejoin_deletes"), stat(&lines, "rejoin_flushes")], [deletes, flushes]);
 }
 
 #[track_caller]
@@ -68,14 +81,12 @@ fn what_was_written_elsewhere_is_deleted_and_nothing_else() {
         client.until(b"MN\r\n");
     }
     check(&mut clients[0], &keys[20..], None);
-    frozen.thaw();
-    fleet.until_state(0, "up");
+    comes_back(&fleet, frozen);
     for client in &mut clients {
         check(client, &keys[..20], None);
         check(client, &keys[20..], Some("old"));
     }
-    let lines = fleet.stats();
-    assert_eq!([stat(&lines, "rejoin_deletes"), stat(&lines, "rejoin_flushes")], [20, 0]);
+    assert_cleaned(&fleet, 20, 0);
 }
 
 /// What the others have stored in its place must not be found when it goes again.
@@ -85,8 +96,7 @@ fn what_the_others_stored_meanwhile_is_not_found_when_it_goes_again() {
     let (fleet, frozen) = without_s0(&[], &ejecting(&[]), &keys);
     let mut clients = fleet.clients();
     store(&mut clients[0], &keys, "between");
-    frozen.thaw();
-    fleet.until_state(0, "up");
+    comes_back(&fleet, frozen);
     store(&mut clients[1], &keys, "newest");
     let _frozen = fleet.freeze(0);
     fleet.until_ejected(0, &keys[0]);
@@ -98,11 +108,9 @@ fn with_nothing_written_nothing_is_dropped() {
     let keys = keys_of(0, 3, "key", 50);
     let (fleet, frozen) = without_s0(&[], &ejecting(&[]), &keys);
     check(&mut fleet.proxy.client(), &keys, None);
-    frozen.thaw();
-    fleet.until_state(0, "up");
+    comes_back(&fleet, frozen);
     check(&mut fleet.proxy.client(), &keys, Some("old"));
-    let lines = fleet.stats();
-    assert_eq!([stat(&lines, "rejoin_deletes"), stat(&lines, "rejoin_flushes")], [0, 0]);
+    assert_cleaned(&fleet, 0, 0);
 }
 
 #[test]
@@ -119,12 +127,10 @@ fn more_keys_than_are_kept_are_one_flush() {
     store(&mut clients[2], &keys[..10], "new");
     store(&mut clients[3], &keys[10..19], "new");
     store(&mut clients[3], &keys[19..20], "new");
-    frozen.thaw();
-    fleet.until_state(0, "up");
+    comes_back(&fleet, frozen);
     check(&mut clients[1], &keys[..20], None);
     check(&mut clients[2], &others, Some("old"));
-    let lines = fleet.stats();
-    assert_eq!([stat(&lines, "rejoin_deletes"), stat(&lines, "rejoin_flushes")], [0, 1]);
+    assert_cleaned(&fleet, 0, 1);
     assert_eq!(stat(&stats(&mut fleet.direct(0)), "cmd_flush"), 1);
 }
 
@@ -133,11 +139,9 @@ fn with_rejoin_as_is_it_answers_with_what_is_older() {
     let keys = keys_of(0, 3, "key", 20);
     let (fleet, frozen) = without_s0(&[], &ejecting(&["--rejoin", "as-is"]), &keys);
     store(&mut fleet.proxy.client(), &keys, "new");
-    frozen.thaw();
-    fleet.until_state(0, "up");
+    comes_back(&fleet, frozen);
     check(&mut fleet.proxy.client(), &keys, Some("old"));
-    let lines = fleet.stats();
-    assert_eq!([stat(&lines, "rejoin_deletes"), stat(&lines, "rejoin_flushes")], [0, 0]);
+    assert_cleaned(&fleet, 0, 0);
 }
 
 /// Deletes are not refused by `memcached -F`, so that only a flush keeps it out.
@@ -184,16 +188,14 @@ fn it_is_flushed_at_most_once_in_each_cas_fence() {
     let (fleet, frozen) = without_s0(&[], &ejecting(&["--cas-fence", "5s"]), &keys);
     store_an_odd_key_of_s0(&mut fleet.proxy.client());
     let before_the_first = Instant::now();
-    frozen.thaw();
-    fleet.until_state(0, "up");
+    comes_back(&fleet, frozen);
     assert_eq!(fleet.counter("rejoin_flushes"), 1);
 
     store(&mut fleet.proxy.client(), &keys, "old");
     let frozen = fleet.freeze(0);
     fleet.until_ejected(0, &keys[0]);
     store_an_odd_key_of_s0(&mut fleet.proxy.client());
-    frozen.thaw();
-    fleet.until_state(0, "up");
+    comes_back(&fleet, frozen);
     let after_the_second = before_the_first.elapsed();
     assert_eq!(fleet.counter("rejoin_flushes"), 2);
     assert!(after_the_second >= Duration::from_secs(5), "flushed again within {after_the_second:?}");

@@ -7,10 +7,9 @@ use super::compares::Compares;
 use super::fleet::{Fleet, gets, set_until_stored, wind_up};
 use super::rig::{Proxy, eventually, key_of, stat, stats};
 use super::support::binary::Frame;
+use super::support::binary::opcode::{APPEND, GET};
 use super::support::mock::{LineServer, Manner, Mock, Served};
 
-const GET: u8 = 0x00;
-const APPEND: u8 = 0x0e;
 const TOKEN: u64 = 40;
 
 /// Two workers. Nothing is frozen here, so no time has to pass: a refused connect is what tells.

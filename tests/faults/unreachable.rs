@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use super::fleet::Fleet;
 use super::rig::{BlackHole, Latecomer, Proxy, Talk, eventually, key_of, stat, stats};
 use super::support::binary::Frame;
+use super::support::binary::opcode::GET;
+use super::support::binary::status::TEMPORARY_FAILURE;
 use super::support::process::{Server, named_backends};
-
-const GET: u8 = 0x00;
-const TEMPORARY_FAILURE: u16 = 0x0086;
 
 /// The promise itself.
 const TAKEN_BACK_WITHIN: Duration = Duration::from_secs(10);

@@ -18,6 +18,18 @@ fn read_in_turns<E: Engine>(bench: &mut Bench<E>, peer: &mut Peer, total: usize,
     bytes
 }
 
+/// The other side has read everything, comes to our end, and still has something to say.
+#[track_caller]
+fn sees_our_end_and_answers<E: Engine>(bench: &mut Bench<E>, conn: ConnId, peer: &mut Peer) {
+    let start = Instant::now();
+    while peer.read_some(1).is_some() {
+        assert!(start.elapsed() < PATIENCE, "the other side sees our end");
+        bench.poll(Some(std::time::Duration::ZERO));
+    }
+    peer.write_all(b"late answers").unwrap();
+    assert_eq!(bench.await_bytes(conn, 12), b"late answers");
+}
+
 pub(crate) fn a_buffer_comes_back_with_the_count_of_its_bytes<E: Engine>() {
     for family in FAMILIES {
         for link in [false, true] {
@@ -137,13 +149,7 @@ pub(crate) fn after_our_shutdown_we_can_still_receive<E: Engine>() {
         bench.await_event(Event::Sent(conn, 1000, 1000));
         bench.io.submit(Action::ShutdownWrite(conn));
         assert_eq!(read_in_turns(&mut bench, &mut peer, 1000, 5000), pattern(0, 1000));
-        let start = Instant::now();
-        while peer.read_some(1).is_some() {
-            assert!(start.elapsed() < PATIENCE, "the other side sees our end");
-            bench.poll(Some(std::time::Duration::ZERO));
-        }
-        peer.write_all(b"late answers").unwrap();
-        assert_eq!(bench.await_bytes(conn, 12), b"late answers", "{family:?}");
+        sees_our_end_and_answers(&mut bench, conn, &mut peer);
         peer.shutdown();
         bench.await_event(Event::Eof(conn));
     }
@@ -167,13 +173,7 @@ pub(crate) fn a_shutdown_ends_a_send_in_flight_and_nothing_else<E: Engine>() {
         // What the kernel had is read, then the end; the connection itself has not failed.
         let read = read_in_turns(&mut bench, &mut peer, written, 1 << 20);
         assert!(read == pattern(0, written), "{family:?}");
-        let start = Instant::now();
-        while peer.read_some(1).is_some() {
-            assert!(start.elapsed() < PATIENCE, "the other side sees our end");
-            bench.poll(Some(std::time::Duration::ZERO));
-        }
-        peer.write_all(b"late answers").unwrap();
-        assert_eq!(bench.await_bytes(conn, 12), b"late answers", "{family:?}");
+        sees_our_end_and_answers(&mut bench, conn, &mut peer);
         assert_eq!(bench.about(conn), [Event::Sent(conn, length, written)], "{family:?}");
     }
 }

@@ -152,14 +152,21 @@ fn a_silent_link_is_retired_and_what_was_never_written_goes_out_once_on_a_fresh_
     assert_eq!(rig.got(client), "END\r\n");
 }
 
-#[test]
-fn what_is_requeued_keeps_its_deadline() {
+/// One get is overdue, and its client has asked for the same again: that waits, for nothing new is written to
+/// the link.
+fn waiting_behind_a_mark() -> (Rig, ConnId) {
     let mut rig = Rig::new();
     let (a, client) = (rig.key(0, 0), rig.client());
     rig.receive(client, format!("get {a}\r\n"));
     rig.wait(1100);
     rig.got(client);
     rig.receive(client, format!("get {a}\r\n"));
+    (rig, client)
+}
+
+#[test]
+fn what_is_requeued_keeps_its_deadline() {
+    let (mut rig, client) = waiting_behind_a_mark();
     rig.connecting = false;
     rig.wait(900);
     assert_eq!((rig.links(0).len(), rig.connects.len()), (1, 4), "retired, and a fresh link connects");
@@ -180,12 +187,7 @@ fn what_waited_for_the_connect_keeps_its_deadline_behind_the_greeting() {
 
 #[test]
 fn what_was_requeued_keeps_its_deadline_behind_the_greeting() {
-    let mut rig = Rig::new();
-    let (a, client) = (rig.key(0, 0), rig.client());
-    rig.receive(client, format!("get {a}\r\n"));
-    rig.wait(1100);
-    rig.got(client);
-    rig.receive(client, format!("get {a}\r\n"));
+    let (mut rig, client) = waiting_behind_a_mark();
     rig.greeting = false;
     rig.wait(900);
     assert_eq!(rig.saw(0), "stats\r\n", "a fresh link");

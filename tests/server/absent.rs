@@ -5,13 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::rig::{BlackHole, Latecomer, Nobody, Proxy, Talk, eventually, key_of, stats};
 use super::support::binary::Frame;
+use super::support::binary::opcode::{GET, NOOP, SET, SETQ};
+use super::support::binary::status::TEMPORARY_FAILURE;
 use super::support::process::{Server, named_backends};
-
-const GET: u8 = 0x00;
-const SET: u8 = 0x01;
-const NOOP: u8 = 0x0a;
-const SETQ: u8 = 0x11;
-const TEMPORARY_FAILURE: u16 = 0x0086;
 
 /// A memcached called s0, and nobody where s1 should be.
 struct OneOfTwo {

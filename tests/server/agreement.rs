@@ -2,9 +2,9 @@
 
 use super::rig::{Proxy, Talk, three_memcacheds};
 use super::support::binary::Frame;
+use super::support::binary::opcode::GET;
 use super::support::process::Server;
 
-const GET: u8 = 0x00;
 const KEYS: usize = 300;
 
 #[test]

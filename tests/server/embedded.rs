@@ -2,10 +2,8 @@
 
 use super::rig::{Proxy, Talk, stat, stats};
 use super::support::binary::Frame;
-
-const GET: u8 = 0x00;
-const SET: u8 = 0x01;
-const EXISTS: u16 = 0x0002;
+use super::support::binary::opcode::{GET, SET};
+use super::support::binary::status::EXISTS;
 
 #[test]
 fn it_prints_how_to_talk_to_it_and_that_it_is_not_for_production() {

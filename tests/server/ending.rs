@@ -4,11 +4,9 @@ use std::net::TcpStream;
 
 use super::rig::{Frozen, Proxy, Talk, eventually, list_of, stat, stats, three_memcacheds};
 use super::support::binary::Frame;
+use super::support::binary::opcode::{GET, NOOP};
 use super::support::inbox::PATIENCE;
 use super::support::process::Server;
-
-const GET: u8 = 0x00;
-const NOOP: u8 = 0x0a;
 
 #[test]
 fn sigterm_finishes_what_is_in_flight_and_exits_0() {

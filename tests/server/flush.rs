@@ -2,14 +2,9 @@
 
 use super::rig::{Frozen, Nobody, Proxy, Talk, eventually, key_of, list_of, stat, stats, three_memcacheds};
 use super::support::binary::Frame;
+use super::support::binary::opcode::{FLUSH, FLUSHQ, GET, NOOP, SET};
+use super::support::binary::status::TEMPORARY_FAILURE;
 use super::support::process::{Server, named_backends};
-
-const SET: u8 = 0x01;
-const GET: u8 = 0x00;
-const FLUSH: u8 = 0x08;
-const NOOP: u8 = 0x0a;
-const FLUSHQ: u8 = 0x18;
-const TEMPORARY_FAILURE: u16 = 0x0086;
 
 fn keys() -> [String; 3] {
     [0, 1, 2].map(|owner| key_of(owner, 3, "key"))

@@ -7,10 +7,9 @@ use std::path::Path;
 
 use super::rig::{Proxy, ScratchPath, Talk, list_of, three_memcacheds};
 use super::support::binary::Frame;
+use super::support::binary::opcode::{GET, SET};
 use super::support::process::Server;
 
-const GET: u8 = 0x00;
-const SET: u8 = 0x01;
 const NOBODY: &str = "127.0.0.1:1";
 
 /// Text, meta and binary by clients that `connect` makes; each finds what the others have stored.

@@ -10,18 +10,15 @@ use crossbeam_channel::unbounded;
 use mcproxy::control::{Control, Mail};
 use mcproxy::control_loop;
 use mcproxy::io::mio::{BackendAddress, MioIo, Socket};
-use mcproxy::limits::Limits;
-use mcproxy::memory::Budget;
 use mcproxy::ownership::Coordinator;
-use mcproxy::ownership::fence::Tokens;
-use mcproxy::placement::{Placement, Server as Placed};
 use mcproxy::proxy::Proxy;
 use mcproxy::proxy::message::Message;
-use mcproxy::proxy::settings::{BackendSettings, Process, ReadErrors, Rejoin, Settings};
+use mcproxy::proxy::settings::{BackendSettings, Settings};
 use mcproxy::worker;
 
 use super::rig::Talk;
 use super::support::inbox::PATIENCE;
+use super::support::settings::in_front_of;
 
 /// One worker whose only backend is known by name.
 pub(crate) struct OneWorker {
@@ -91,24 +88,14 @@ impl Drop for OneWorker {
 }
 
 fn settings(workers: usize, connect_timeout: Duration) -> Settings {
+    let name = "name:1".to_owned();
     Settings {
-        backends: vec![BackendSettings { name: "name:1".to_owned(), by_name: true }],
-        placement: Arc::new(Placement::rendezvous(&[Placed { name: "name:1".to_owned(), weight: 1 }])),
         workers,
         max_conns: 10,
         timeout: PATIENCE * 2,
         connect_timeout,
         failure_limit: 1000,
-        retry_interval: Duration::from_secs(1),
-        auto_eject: false,
-        rejoin: Rejoin::Flush,
-        cas_fence: Duration::from_secs(600),
-        tokens: Arc::new(Tokens::new(1 << 10)),
-        memory: Arc::new(Budget::new(1 << 30)),
-        read_errors: ReadErrors::Error,
-        join_gets: true,
-        flush_all_enabled: true,
-        limits: Limits::default(),
-        process: Process::default(),
+        backends: vec![BackendSettings { name: name.clone(), by_name: true }],
+        ..in_front_of(&[name])
     }
 }

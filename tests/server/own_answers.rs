@@ -5,12 +5,9 @@ use std::collections::HashMap;
 use super::one_worker::OneWorker;
 use super::rig::{Nobody, Proxy, Talk, eventually, key_of, list_of, stat, stats, three_memcacheds};
 use super::support::binary::Frame;
+use super::support::binary::opcode::{GET, STAT, VERSION};
 use super::support::mock::{Manner, Mock};
 use super::support::process::{Server, named_backends};
-
-const GET: u8 = 0x00;
-const VERSION: u8 = 0x0b;
-const STAT: u8 = 0x10;
 
 fn mock_of_version(version: &'static str) -> Mock {
     Mock::with(Manner { version: Some(version), ..Manner::default() })

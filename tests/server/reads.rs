@@ -3,13 +3,9 @@
 use super::rig::{Nobody, Proxy, Talk, key_of};
 use super::support::base64::base64;
 use super::support::binary::Frame;
+use super::support::binary::opcode::{GATQ, GET, GETQ, NOOP};
+use super::support::binary::status::TEMPORARY_FAILURE;
 use super::support::process::{Server, named_backends};
-
-const GET: u8 = 0x00;
-const GETQ: u8 = 0x09;
-const NOOP: u8 = 0x0a;
-const GATQ: u8 = 0x1e;
-const TEMPORARY_FAILURE: u16 = 0x0086;
 
 /// Three backends with a key each. s1 is not there; the keys of the others hold `here`.
 struct TwoOfThree {

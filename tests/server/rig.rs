@@ -31,6 +31,9 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_mcproxy");
 /// make errors of its own.
 const NO_TIMEOUT: &str = "1m";
 
+/// Bytes of what it wrote to stderr that a failure shows: the last ones.
+const STDERR_SHOWN: usize = 20_000;
+
 /// A running mcproxy, killed when dropped.
 pub(crate) struct Proxy {
     child: Child,
@@ -163,7 +166,9 @@ impl Drop for Proxy {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("{}\nstderr: {}", self.command, self.stderr());
+            let errors = self.stderr();
+            let start = errors.ceil_char_boundary(errors.len().saturating_sub(STDERR_SHOWN));
+            eprintln!("{}\nstderr: {}", self.command, &errors[start..]);
         }
     }
 }

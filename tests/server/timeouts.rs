@@ -4,12 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::rig::{Frozen, Proxy, Talk, key_of, keys_of, list_of};
 use super::support::binary::Frame;
+use super::support::binary::opcode::{GET, GETK};
+use super::support::binary::status::TEMPORARY_FAILURE;
 use super::support::inbox::PATIENCE;
 use super::support::process::Server;
-
-const GET: u8 = 0x00;
-const GETK: u8 = 0x0c;
-const TEMPORARY_FAILURE: u16 = 0x0086;
 
 /// Two memcacheds, s0 and s1, behind the proxy.
 struct Two {

@@ -3,12 +3,9 @@
 use super::rig::{Frozen, Proxy, Talk, eventually, list_of, stat, stats, three_memcacheds};
 use super::support::base64::base64;
 use super::support::binary::Frame;
+use super::support::binary::opcode::{GET, NOOP, SET};
+use super::support::binary::status::TOO_LARGE;
 use super::support::process::Server;
-
-const GET: u8 = 0x00;
-const SET: u8 = 0x01;
-const NOOP: u8 = 0x0a;
-const TOO_LARGE: u16 = 0x0003;
 
 fn binary_set(key: &[u8], value: &[u8]) -> Frame {
     Frame::request(SET, 0x0a0b_0c0d).extras(&[0; 8]).key(key).value(value)

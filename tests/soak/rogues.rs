@@ -1,26 +1,45 @@
 //! Somebody who misbehaves, in one way after the other. Nothing is expected for such a one but that the proxy
 //! bears it, and ends connections that are over.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::rig::{End, Talk};
 use super::support::binary::Frame;
+use super::support::binary::opcode::GET;
 use super::support::flag::is_up;
 use super::support::pushy::Pushy;
 use super::support::random::Random;
 use super::support::tally::Tally;
 
-const GET: u8 = 0x00;
-
 /// Misbehaviour.
 type Way<T> = fn(&mut T);
+
+/// What each of them does at present.
+#[derive(Default)]
+pub(crate) struct Doing(Mutex<BTreeMap<usize, String>>);
+
+impl Doing {
+    /// In words.
+    pub(crate) fn now(&self) -> String {
+        let doing = self.0.lock().expect("no holder panicked");
+        doing.values().map(String::as_str).collect::<Vec<_>>().join(" and ")
+    }
+
+    fn begins(&self, number: usize, what: String) {
+        self.0.lock().expect("no holder panicked").insert(number, what);
+    }
+}
 
 /// One of them.
 pub(crate) struct Rogue<'a> {
     address: SocketAddr,
+    number: usize,
+    doing: &'a Doing,
     random: Random,
     over: &'a AtomicBool,
     /// What it has done.
@@ -29,8 +48,14 @@ pub(crate) struct Rogue<'a> {
 
 impl<'a> Rogue<'a> {
     /// Goes on until `over`.
-    pub(crate) fn new(address: SocketAddr, number: usize, over: &'a AtomicBool, seed: u64) -> Self {
-        Rogue { address, random: Random::new(seed ^ (number as u64 + 1) << 48), over, done: Tally::default() }
+    pub(crate) fn new(
+        address: SocketAddr,
+        number: usize,
+        (doing, over): (&'a Doing, &'a AtomicBool),
+        seed: u64,
+    ) -> Self {
+        let random = Random::new(seed ^ (number as u64 + 1) << 48);
+        Rogue { address, number, doing, random, over, done: Tally::default() }
     }
 
     /// What can be done, and its name.
@@ -49,7 +74,9 @@ impl<'a> Rogue<'a> {
     /// Misbehaves in some way for a second or two, then has a rest.
     pub(crate) fn misbehave(&mut self) {
         let (name, way) = *self.random.pick(&Self::WAYS);
+        self.doing.begins(self.number, name.to_owned());
         way(self);
+        self.doing.begins(self.number, format!("nothing, after {name}"));
         self.done.count(name);
         self.rest(0, 300);
     }
@@ -71,6 +98,13 @@ impl<'a> Rogue<'a> {
     fn crowd(&mut self, most: usize) -> usize {
         let most = if self.random.percent(25) { most } else { most.div_ceil(10) };
         self.random.between(1, most)
+    }
+
+    /// So many at once.
+    fn crowd_of(&mut self, most: usize, what: &str) -> Vec<(Pushy, usize)> {
+        let count = self.crowd(most);
+        self.doing.begins(self.number, format!("{count} {what}"));
+        (0..count).map(|_| (Pushy::connect(self.address), 0)).collect()
     }
 
     fn talk(&self) -> Talk {
@@ -138,8 +172,7 @@ impl<'a> Rogue<'a> {
             }
         }
         let gets = b"get large0 large1 large2\r\nget large3\r\nmg large4 v\r\n".repeat(40);
-        let mut crowd: Vec<(Pushy, usize)> =
-            (0..self.crowd(60)).map(|_| (Pushy::connect(self.address), 0)).collect();
+        let mut crowd = self.crowd_of(60, "never read");
         self.for_a_while(1500, |_| {
             for (client, sent) in &mut crowd {
                 *sent += client.push(&gets[*sent % gets.len()..]);
@@ -173,8 +206,8 @@ impl<'a> Rogue<'a> {
         let word = b"w".repeat(64 << 10);
         let some = self.random.percent(70);
         let line = if some { &keys } else { &word };
-        let mut crowd: Vec<(Pushy, usize)> =
-            (0..self.crowd(60)).map(|_| (Pushy::connect(self.address), 0)).collect();
+        let what = if some { "lines of keys without end" } else { "words without end" };
+        let mut crowd = self.crowd_of(60, what);
         self.for_a_while(1200, |_| {
             for (client, sent) in &mut crowd {
                 // Behind the verb it goes round and round.
@@ -189,8 +222,7 @@ impl<'a> Rogue<'a> {
     fn half_sets(&mut self) {
         let half = format!("set half 0 0 1048576\r\n{}", "y".repeat(800 << 10)).into_bytes();
         let most = self.random.between(1, half.len());
-        let mut crowd: Vec<(Pushy, usize)> =
-            (0..self.crowd(400)).map(|_| (Pushy::connect(self.address), 0)).collect();
+        let mut crowd = self.crowd_of(400, &format!("half sets of {most} bytes"));
         self.for_a_while(1500, |_| {
             for (client, sent) in &mut crowd {
                 let until = most.min(*sent + (64 << 10));
@@ -205,10 +237,10 @@ impl<'a> Rogue<'a> {
         let binary = Frame::request(GET, 5).key(b"slow by one byte").bytes();
         let requests: [&[u8]; 3] =
             [b"set slow 0 0 5\r\nvalue\r\n", b"gets a key that comes slowly\r\n", &binary];
-        let mut crowd: Vec<Pushy> = (0..self.crowd(100)).map(|_| Pushy::connect(self.address)).collect();
+        let mut crowd = self.crowd_of(100, "that say a byte now and then");
         let mut at = 0;
         self.for_a_while(1500, |rogue| {
-            for (client, request) in crowd.iter_mut().zip(requests.iter().cycle()) {
+            for ((client, _), request) in crowd.iter_mut().zip(requests.iter().cycle()) {
                 client.push(&request[at.min(request.len())..(at + 1).min(request.len())]);
                 client.come_by_now();
             }

@@ -6,8 +6,9 @@ use super::holdings::{Holdings, RESIDENT_MAX};
 use super::rig::stat;
 
 /// So much more memory may be resident in the end than after the warm-up, bytes: what the allocator keeps of
-/// what was in use for a while, however long that was. It was 7 to 24 MiB after runs of 8 s and of a minute.
-pub(crate) const GROWTH_MAX: usize = 48 << 20;
+/// what was in use for a while, however long that was. It was 7 to 39 MiB after a minute or less, and 34 and 45
+/// MiB after half an hour.
+pub(crate) const GROWTH_MAX: usize = 64 << 20;
 
 /// What there is.
 pub(crate) struct Verdict {
@@ -15,6 +16,8 @@ pub(crate) struct Verdict {
     pub(crate) start: Holdings,
     /// When everybody has left but one who asks.
     pub(crate) end: Holdings,
+    /// The most memory that was resident, bytes.
+    pub(crate) peak: usize,
     /// The proxy's `stats` in the end.
     pub(crate) stats: HashMap<String, String>,
     /// Items that each memcached has dropped for want of memory.
@@ -37,7 +40,7 @@ impl Verdict {
             end.descriptors <= start.descriptors,
             format!("{} descriptors, which were {}", end.descriptors, start.descriptors),
         );
-        must(end.peak < RESIDENT_MAX, format!("{} bytes were resident", end.peak));
+        must(self.peak < RESIDENT_MAX, format!("{} bytes were resident", self.peak));
         must(
             end.resident <= start.resident + GROWTH_MAX,
             format!("{} bytes are resident, which were {}", end.resident, start.resident),
@@ -67,7 +70,7 @@ type Spoil<'a> = &'a dyn Fn(&mut Verdict);
 #[test]
 fn canary_whatever_is_left_is_found() {
     let good = || {
-        let holds = Holdings { descriptors: 20, resident: 10 << 20, peak: 200 << 20 };
+        let holds = Holdings { descriptors: 20, resident: 10 << 20 };
         let mut stats: HashMap<String, String> = ["curr_connections 1", "desyncs 0", "rejoin_unforgotten 0"]
             .iter()
             .filter_map(|line| line.split_once(' '))
@@ -78,7 +81,7 @@ fn canary_whatever_is_left_is_found() {
                 stats.insert(format!("backend:s{server}:{name}"), value.to_owned());
             }
         }
-        Verdict { start: holds, end: holds, stats, evictions: vec![0; 3], stale: Vec::new() }
+        Verdict { start: holds, end: holds, peak: 200 << 20, stats, evictions: vec![0; 3], stale: Vec::new() }
     };
     assert_eq!(good().problems(), Vec::<String>::new());
     let set = |verdict: &mut Verdict, name: &str, value: &str| {
@@ -86,7 +89,7 @@ fn canary_whatever_is_left_is_found() {
     };
     let spoil: [(&str, Spoil<'_>); 10] = [
         ("21 descriptors", &|verdict| verdict.end.descriptors += 1),
-        ("bytes were resident", &|verdict| verdict.end.peak = 256 << 20),
+        ("bytes were resident", &|verdict| verdict.peak = 256 << 20),
         ("bytes are resident", &|verdict| verdict.end.resident += GROWTH_MAX + 1),
         ("2 connections", &|verdict| set(verdict, "curr_connections", "2")),
         ("1 desyncs", &|verdict| set(verdict, "desyncs", "1")),

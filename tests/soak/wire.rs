@@ -5,22 +5,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 
 use super::book::Book;
+use super::support::binary::opcode::{DELETE, GETK, GETKQ, NOOP, SET};
+use super::support::binary::status::{FOUND, NOT_FOUND, REFUSALS};
 use super::support::binary::{Frame, HEADER, frame_length};
 use super::support::counting::Protocol;
 use super::support::inbox::PATIENCE;
 use super::support::report::escape;
 use super::values::{self, Key};
-
-const SET: u8 = 0x01;
-const DELETE: u8 = 0x04;
-const NOOP: u8 = 0x0a;
-const GETK: u8 = 0x0c;
-const GETKQ: u8 = 0x0d;
-
-/// Statuses of the binary protocol.
-const FOUND: u16 = 0x0000;
-const NOT_FOUND: u16 = 0x0001;
-const REFUSALS: [u16; 2] = [0x0082, 0x0086];
 
 /// So much is taken by the kernel whether or not the other side reads, bytes.
 const KERNEL_TAKES: usize = 16 << 10;

@@ -1,6 +1,7 @@
 //! The binary protocol: tables of what goes in and out on both sides of the proxy. On a link the proxy uses
 //! opaques of its own: they are compared by being given back, and the client's by coming back.
 
+use super::support::binary::opcode::{NOOP, TOUCH, VERSION};
 use crate::rig::Rig;
 use crate::support::binary::Frame;
 use crate::support::client::Client;
@@ -34,10 +35,6 @@ pub(crate) const PAIRS: &[(&str, u8, u8)] = &[
     ("gat", 0x1d, 0x1e),
     ("gatk", 0x23, 0x24),
 ];
-
-const TOUCH: u8 = 0x1c;
-const NOOP: u8 = 0x0a;
-const VERSION: u8 = 0x0b;
 
 /// A request as the named command wants it.
 fn request(name: &str, opcode: u8) -> Frame {

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::support::binary::opcode::TOUCH;
 use crate::support::binary::Frame;
 use crate::support::client::Client;
 use crate::support::mock::{Manner, Mock, which_is_asked};
@@ -12,8 +13,6 @@ use crate::support::process::{Server, named_backends};
 /// Arguments under which nothing is late and no backend is given up: a case that wants either says so.
 const PATIENT: &[&str] =
     &["--threads", "1", "--timeout", "60s", "--connect-timeout", "20s", "--failure-limit", "1000"];
-
-const TOUCH: u8 = 0x1c;
 
 /// One proxy and its backends, named s0, s1, ...
 pub(crate) struct Rig {

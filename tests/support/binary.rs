@@ -8,6 +8,41 @@ use super::report::escape;
 /// Bytes of a header.
 pub(crate) const HEADER: usize = 24;
 
+/// Commands.
+pub(crate) mod opcode {
+    pub(crate) const GET: u8 = 0x00;
+    pub(crate) const SET: u8 = 0x01;
+    pub(crate) const REPLACE: u8 = 0x03;
+    pub(crate) const DELETE: u8 = 0x04;
+    pub(crate) const INCREMENT: u8 = 0x05;
+    pub(crate) const FLUSH: u8 = 0x08;
+    pub(crate) const GETQ: u8 = 0x09;
+    pub(crate) const NOOP: u8 = 0x0a;
+    pub(crate) const VERSION: u8 = 0x0b;
+    pub(crate) const GETK: u8 = 0x0c;
+    pub(crate) const GETKQ: u8 = 0x0d;
+    pub(crate) const APPEND: u8 = 0x0e;
+    pub(crate) const PREPEND: u8 = 0x0f;
+    pub(crate) const STAT: u8 = 0x10;
+    pub(crate) const SETQ: u8 = 0x11;
+    pub(crate) const DELETEQ: u8 = 0x14;
+    pub(crate) const FLUSHQ: u8 = 0x18;
+    pub(crate) const TOUCH: u8 = 0x1c;
+    pub(crate) const GATQ: u8 = 0x1e;
+}
+
+/// What became of a command.
+pub(crate) mod status {
+    pub(crate) const FOUND: u16 = 0x0000;
+    pub(crate) const NOT_FOUND: u16 = 0x0001;
+    pub(crate) const EXISTS: u16 = 0x0002;
+    pub(crate) const TOO_LARGE: u16 = 0x0003;
+    pub(crate) const OUT_OF_MEMORY: u16 = 0x0082;
+    pub(crate) const TEMPORARY_FAILURE: u16 = 0x0086;
+    /// The two that stand where a text client gets a SERVER_ERROR.
+    pub(crate) const REFUSALS: [u16; 2] = [OUT_OF_MEMORY, TEMPORARY_FAILURE];
+}
+
 /// A request or a reply. Numbers are those of the header, in host order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Frame {

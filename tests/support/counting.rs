@@ -4,12 +4,9 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use super::binary::{Frame, HEADER, frame_length};
+use super::binary::{Frame, HEADER, frame_length, opcode, status};
 use super::inbox::PATIENCE;
 use super::report::escape;
-
-/// Out of memory, and temporary failure: the binary protocol's SERVER_ERROR.
-const REFUSALS: [u16; 2] = [0x0082, 0x0086];
 
 /// How a client speaks.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +61,7 @@ impl Protocol {
                 Ok(Some((connection.value(size), token)))
             }
             Protocol::Binary => {
-                let reply = connection.ask_frame(&Frame::request(0x00, 7).key(key.as_bytes()))?;
+                let reply = connection.ask_frame(&Frame::request(opcode::GET, 7).key(key.as_bytes()))?;
                 assert!(matches!(reply.status, 0 | 1) && reply.opaque == 7, "{reply}");
                 let value = || String::from_utf8(reply.value.clone()).expect("ASCII");
                 Ok((reply.status == 0).then(|| (value(), reply.cas)))
@@ -88,7 +85,7 @@ impl Protocol {
             }
             Protocol::Meta => connection.ask_line(&format!("ms {key} {size} C{token}\r\n{value}\r\n"))?,
             Protocol::Binary => {
-                let set = Frame::request(0x01, 8).extras(&[0; 8]).key(key.as_bytes());
+                let set = Frame::request(opcode::SET, 8).extras(&[0; 8]).key(key.as_bytes());
                 let reply = connection.ask_frame(&set.value(value.as_bytes()).cas(token))?;
                 assert_eq!(reply.opaque, 8, "{reply}");
                 reply.status.to_string()
@@ -187,7 +184,7 @@ impl Connection {
         bytes.resize(total, 0);
         self.stream.read_exact(&mut bytes[HEADER..]).expect("a whole body");
         let reply = Frame::read(&bytes).expect("a whole frame").0;
-        if REFUSALS.contains(&reply.status) {
+        if status::REFUSALS.contains(&reply.status) {
             return Err(Refused(String::from_utf8_lossy(&reply.value).into_owned()));
         }
         Ok(reply)

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::binary::{Frame, HEADER, frame_length};
+use super::binary::{Frame, HEADER, frame_length, opcode};
 use super::client::write_in_pieces;
 use super::inbox::{End, Inbox, PATIENCE};
 use super::report::{escape, same};
@@ -20,9 +20,6 @@ const LOOK_AGAIN: Duration = Duration::from_micros(100);
 
 /// The first line on a text link.
 const STATS_LINE: &[u8] = b"stats\r\n";
-
-/// The opcode of the first request on a binary link.
-const STAT_OPCODE: u8 = 0x10;
 
 /// How a mock behaves without being told step by step.
 #[derive(Clone)]
@@ -300,9 +297,9 @@ impl Reader {
 
     fn greet_binary(&self, question: &[u8]) -> Result<Vec<u8>, String> {
         let opaque = Frame::read(question).map(|(frame, _)| frame.opaque).unwrap_or_default();
-        same("a binary link begins", &Frame::request(STAT_OPCODE, opaque).bytes(), question)?;
+        same("a binary link begins", &Frame::request(opcode::STAT, opaque).bytes(), question)?;
         let Some(version) = self.manner.version else { return Ok(Vec::new()) };
-        let reply = || Frame::reply(STAT_OPCODE, 0, opaque);
+        let reply = || Frame::reply(opcode::STAT, 0, opaque);
         let stat = |(name, value): (&str, &str)| reply().key(name.as_bytes()).value(value.as_bytes()).bytes();
         let stats: Vec<u8> = stats(version, self.manner.nameless).into_iter().flat_map(stat).collect();
         Ok([stats, reply().bytes()].concat())

@@ -19,4 +19,5 @@ pub(crate) mod pushy;
 pub(crate) mod random;
 pub(crate) mod relay;
 pub(crate) mod report;
+pub(crate) mod settings;
 pub(crate) mod tally;

@@ -3,9 +3,14 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
 
 /// The variable that chooses the seed of a randomised test.
 pub(crate) const SEED_VARIABLE: &str = "MCPROXY_TEST_SEED";
+
+/// The variable that says how long such a test goes on, in seconds.
+const SECONDS_VARIABLE: &str = "MCPROXY_TEST_SECONDS";
 
 /// Bytes of a long string that a report shows.
 const SHOWN_MAX: usize = 400;
@@ -69,6 +74,22 @@ pub(crate) fn number_from_environment(name: &str) -> Option<u64> {
 /// The command that repeats a randomised test.
 pub(crate) fn repeat_command(test_binary: &str, test: &str, seed: u64) -> String {
     format!("{SEED_VARIABLE}={seed} cargo test --test {test_binary} {test}")
+}
+
+/// Runs a randomised test that goes on for a while: as the environment asks, or with this seed for so many
+/// seconds. Says how to repeat it if it fails, whoever fails in it.
+pub(crate) fn repeatable(
+    (test_binary, test): (&str, &str),
+    (seed, seconds): (u64, u64),
+    run: impl FnOnce(u64, Duration),
+) {
+    let seed = seed_from_environment().unwrap_or(seed);
+    let seconds = number_from_environment(SECONDS_VARIABLE).unwrap_or(seconds);
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(seed, Duration::from_secs(seconds)))) {
+        let repeat = repeat_command(test_binary, test, seed);
+        say(&format!("{test_binary}, {test}: seed {seed}; repeat: {SECONDS_VARIABLE}={seconds} {repeat}"));
+        resume_unwind(panic);
+    }
 }
 
 /// Says a line also when the test passes: the test harness hides only what the print macros write.
