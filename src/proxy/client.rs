@@ -263,11 +263,18 @@ impl Proxy {
 
     #[inline(never)]
     fn answer_moved(&mut self, conn: ConnId, slot: u32, answer: Answer<'_>) {
+        let mut pieces = Outbox::default();
+        answer.append_to(&mut pieces, &mut self.room.spare);
+        self.answer_pieces(conn, slot, pieces);
+    }
+
+    /// As [`Self::answer`], of several pieces.
+    pub(super) fn answer_pieces(&mut self, conn: ConnId, slot: u32, answer: Outbox) {
         let Some(client) = self.clients.get_mut(conn.index(), conn.generation()) else { return };
         if client.closed || client.cut {
             return;
         }
-        let bytes = client.slots.fill_moved(slot, answer, &mut client.outbox, &mut self.room);
+        let bytes = client.slots.fill_pieces(slot, answer, &mut client.outbox, &mut self.room);
         client.note_answer(bytes, self.now);
         if let First::Streaming(fanout) = client.slots.first() {
             self.parked.push(fanout);

@@ -8,7 +8,9 @@
 
 use std::ops::Range;
 
-use crate::buffer::Recycle;
+use bytes::Bytes;
+
+use crate::buffer::{Outbox, Recycle, Spare};
 use crate::io::ConnId;
 use crate::limits::WINDOW_GROWTH_MAX;
 use crate::placement::Place;
@@ -79,12 +81,15 @@ pub(super) struct Fanout {
     /// The window's values as they came, end to end, and each key's place among them; empty for a miss.
     values: Vec<u8>,
     places: Vec<Range<usize>>,
+    /// Large values are not copied: a thousand reads may have asked for the same one.
+    moved: Vec<Bytes>,
+    moved_bytes: usize,
     /// Values of the window that came.
     hits: usize,
     /// The first key of the window that has no answer, and the error in its place.
     pub(super) failure: Option<Failure>,
     /// Whole values of earlier windows, in order, that are not given to the client.
-    pub(super) held: Vec<u8>,
+    pub(super) held: Outbox,
     /// Bytes of values seen in all windows so far.
     seen_bytes: usize,
     /// When the whole answer is due, however many windows it takes; unless it is streamed.
@@ -107,6 +112,16 @@ const MISS: Range<usize> = 0..0;
 /// The place of a key that is not answered: nowhere.
 #[expect(clippy::reversed_empty_ranges, reason = "no value stands at such a place")]
 const UNANSWERED: Range<usize> = 1..0;
+
+/// Where the place begins of a value that was moved; it ends with its number among those.
+const MOVED: usize = usize::MAX;
+
+/// A value of a window.
+#[derive(Clone, Copy, Debug)]
+enum Value<'a> {
+    Copied(&'a [u8]),
+    Moved(&'a Bytes),
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Asked {
@@ -182,7 +197,7 @@ impl Fanout {
         self.window = start..(start + count).min(self.asked.len());
         self.waiting = self.window.len();
         self.hits = 0;
-        self.values.clear();
+        self.drop_values();
         self.places.clear();
         self.places.resize(self.window.len(), UNANSWERED);
     }
@@ -193,6 +208,15 @@ impl Fanout {
         let start = self.values.len();
         self.values.extend_from_slice(frame);
         self.places[key - self.window.start] = start..self.values.len();
+        self.hits += 1;
+        self.waiting -= 1;
+    }
+
+    /// As [`Self::take_value`], without copying it.
+    pub(super) fn take_moved(&mut self, key: usize, frame: Bytes) {
+        self.places[key - self.window.start] = MOVED..self.moved.len();
+        self.moved_bytes += frame.len();
+        self.moved.push(frame);
         self.hits += 1;
         self.waiting -= 1;
     }
@@ -213,10 +237,23 @@ impl Fanout {
     }
 
     /// The window's values in the order of the keys, up to the first that has no answer.
-    pub(super) fn values(&self) -> impl Iterator<Item = &[u8]> {
+    fn values(&self) -> impl Iterator<Item = Value<'_>> {
         let count =
             self.failure.as_ref().map_or(self.window.len(), |failure| failure.key - self.window.start);
-        self.places[..count].iter().filter_map(|place| self.values.get(place.clone()))
+        self.places[..count].iter().filter_map(|place| match self.values.get(place.clone()) {
+            Some(value) => Some(Value::Copied(value)),
+            None if place.start == MOVED => self.moved.get(place.end).map(Value::Moved),
+            None => None,
+        })
+    }
+
+    /// Appends the whole answer but its end, if all of it stands in copies of this window.
+    pub(super) fn copy_values(&self, bytes: &mut Vec<u8>) {
+        for value in self.values() {
+            if let Value::Copied(value) = value {
+                bytes.extend_from_slice(value);
+            }
+        }
     }
 
     /// The first key of the window that is not answered.
@@ -226,17 +263,33 @@ impl Fanout {
 
     /// Bytes of all values of the window.
     pub(super) fn value_bytes(&self) -> usize {
-        self.values.len()
+        self.values.len() + self.moved_bytes
     }
 
     /// Puts the window's values behind what is held.
-    pub(super) fn hold(&mut self) {
+    pub(super) fn hold(&mut self, spare: &mut Spare) {
         let mut held = std::mem::take(&mut self.held);
-        self.values().for_each(|value| held.extend_from_slice(value));
+        for value in self.values() {
+            match value {
+                Value::Copied(value) => held.tail(spare).extend_from_slice(value),
+                Value::Moved(value) => held.push(value.clone(), spare),
+            }
+        }
         self.held = held;
-        self.seen_bytes += self.values.len();
-        self.values.clear();
+        self.seen_bytes += self.value_bytes();
+        self.drop_values();
         self.places.fill(MISS);
+    }
+
+    /// Drops what is held.
+    pub(super) fn drop_held(&mut self, spare: &mut Spare) {
+        std::mem::take(&mut self.held).recycle(spare);
+    }
+
+    fn drop_values(&mut self) {
+        self.values.clear();
+        self.moved.clear();
+        self.moved_bytes = 0;
     }
 
     /// Values that came and keys asked for in this window, for the counters.
@@ -258,9 +311,11 @@ impl Recycle for Fanout {
             waiting: 0,
             values: Vec::new(),
             places: Vec::new(),
+            moved: Vec::new(),
+            moved_bytes: 0,
             hits: 0,
             failure: None,
-            held: Vec::new(),
+            held: Outbox::default(),
             seen_bytes: 0,
             deadline: Time::NEVER,
             streaming: false,
@@ -274,9 +329,9 @@ impl Recycle for Fanout {
     fn clear(&mut self) {
         self.keys.clear();
         self.asked.clear();
-        self.values.clear();
+        self.drop_values();
         self.places.clear();
-        self.held.clear();
+        self.held = Outbox::default();
         (self.window, self.failure, self.refusal) = (0..0, None, None);
         (self.waiting, self.hits, self.seen_bytes) = (0, 0, 0);
         (self.streaming, self.parked, self.broken) = (false, false, false);
@@ -285,14 +340,21 @@ impl Recycle for Fanout {
     #[inline]
     fn bytes(&self) -> usize {
         let keys = self.keys.capacity() + self.asked.capacity() * size_of::<Asked>();
-        let values = self.values.capacity() + self.held.capacity();
+        let values = self.values.capacity() + self.moved_bytes + self.held.len();
         keys + values + self.places.capacity() * size_of::<Range<usize>>()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::room::Room;
     use super::*;
+
+    fn copied(fanout: &Fanout) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        fanout.copy_values(&mut bytes);
+        bytes
+    }
 
     fn fanout(keys: &[&str]) -> Fanout {
         let mut fanout = Fanout::fresh();
@@ -314,10 +376,26 @@ mod tests {
         fanout.take_value(2, b"<a>");
         assert_eq!((fanout.waiting, fanout.value_bytes()), (1, 9));
         fanout.take_value(4, b"<d>");
-        assert_eq!(fanout.values().collect::<Vec<_>>().concat(), b"<a><a><c><d>");
+        assert_eq!(copied(&fanout), b"<a><a><c><d>");
         assert_eq!((fanout.waiting, fanout.hits_and_keys()), (0, (4, 5)));
-        fanout.hold();
-        assert_eq!(fanout.held, b"<a><a><c><d>");
+        fanout.hold(&mut Room::new().spare);
+        assert_eq!(fanout.held.single(0), Some(&b"<a><a><c><d>"[..]));
+    }
+
+    #[test]
+    fn large_values_are_held_once() {
+        let (mut fanout, large) = (fanout(&["a", "b", "c"]), Bytes::from_static(b"<large>"));
+        fanout.next_window(10, 10, 1000);
+        fanout.take_moved(1, large.clone());
+        fanout.take_value(2, b"<c>");
+        fanout.take_value(0, b"<a>");
+        assert_eq!((fanout.value_bytes(), fanout.hits_and_keys()), (13, (3, 3)));
+        fanout.hold(&mut Room::new().spare);
+        let mut slices = [std::io::IoSlice::new(&[]); 4];
+        let count = fanout.held.slices(0, &mut slices);
+        let text: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
+        assert_eq!(text, b"<a><large><c>");
+        assert!(slices.iter().any(|slice| slice.as_ptr() == large.as_ptr()), "it was copied");
     }
 
     #[test]
@@ -327,7 +405,7 @@ mod tests {
         fanout.next_window(10, 10, 1000);
         assert_eq!(fanout.window, 0..10);
         fanout.take_value(3, &[b'v'; 500]);
-        fanout.hold();
+        fanout.hold(&mut Room::new().spare);
         fanout.next_window(10, 10, 1000);
         assert_eq!(fanout.window, 10..30, "500 bytes for 10 keys: 20 keys for 1000 bytes");
     }
@@ -340,7 +418,7 @@ mod tests {
         fanout.take_failure(3, || b"late".to_vec());
         fanout.take_failure(1, || b"first".to_vec());
         fanout.take_failure(2, || unreachable!("an earlier key has failed"));
-        assert_eq!(fanout.values().collect::<Vec<_>>(), [b"<a>"]);
+        assert_eq!(copied(&fanout), b"<a>");
         assert_eq!(fanout.failure.map(|failure| failure.line), Some(b"first".to_vec()));
     }
 }

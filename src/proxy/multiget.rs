@@ -56,6 +56,11 @@ impl Proxy {
         self.part_answered(id, |fanout| fanout.take_value(key as usize, frame));
     }
 
+    /// As [`Self::part_hit`], without copying it.
+    pub(super) fn part_moved(&mut self, id: FanoutId, key: u32, frame: Bytes) {
+        self.part_answered(id, |fanout| fanout.take_moved(key as usize, frame));
+    }
+
     /// A key of a read is not there.
     pub(super) fn part_missed(&mut self, id: FanoutId, key: u32) {
         self.part_answered(id, |fanout| fanout.take_miss(key as usize));
@@ -254,7 +259,7 @@ impl Proxy {
         }
         if fanout.streaming {
             self.counters.backend_errors += u64::from(fanout.failure.is_some());
-            fanout.hold();
+            fanout.hold(&mut self.room.spare);
             fanout.broken = fanout.failure.is_some();
         } else if let Some(failure) = fanout.failure.take() {
             self.answer_failure(&fanout, &failure.line);
@@ -263,10 +268,10 @@ impl Proxy {
             self.answer_whole(&mut fanout);
             return self.put_or_end(id, fanout, |_| false);
         } else {
-            fanout.hold();
+            fanout.hold(&mut self.room.spare);
             if fanout.refusal.is_some() {
                 // The refusal takes the place of all values, so there is nothing to stream.
-                fanout.held.clear();
+                fanout.drop_held(&mut self.room.spare);
             }
             if fanout.held.len() <= self.settings.limits.held_answer_max {
                 return self.put_or_end(id, fanout, |_| true);
@@ -298,7 +303,7 @@ impl Proxy {
                 client.moved = self.now;
             }
             client.owed += fanout.held.len();
-            client.outbox.push(Bytes::from(std::mem::take(&mut fanout.held)), &mut self.room.spare);
+            client.outbox.append(std::mem::take(&mut fanout.held), &mut self.room.spare);
         }
         // What waits in later slots can't go out before this does, so it does not count here.
         let has_room = client.outbox.len() + client.sending < room;
@@ -324,7 +329,7 @@ impl Proxy {
 
     /// The client of a parked answer is gone: nothing of it is kept, but what a gat touches was asked for.
     fn stream_to_nobody(&mut self, id: FanoutId, mut fanout: Box<Fanout>) {
-        fanout.held.clear();
+        fanout.drop_held(&mut self.room.spare);
         if !std::mem::take(&mut fanout.parked) {
             self.put_fanout(id, fanout);
         } else if fanout.read.writes() && !fanout.is_last_window() {
@@ -342,14 +347,14 @@ impl Proxy {
             self.counters.refused_requests += 1;
             return self.answer(conn, slot, Answer::copied(refusal));
         }
-        if fanout.held.len() + fanout.value_bytes() >= self.settings.limits.moved_min {
-            fanout.hold();
-            let moved = Some(Bytes::from(std::mem::take(&mut fanout.held)));
-            return self.answer(conn, slot, Answer { moved, end: b"END\r\n", ..Answer::SILENCE });
+        if !fanout.held.is_empty() || fanout.value_bytes() >= self.settings.limits.moved_min {
+            fanout.hold(&mut self.room.spare);
+            let mut answer = std::mem::take(&mut fanout.held);
+            answer.tail(&mut self.room.spare).extend_from_slice(b"END\r\n");
+            return self.answer_pieces(conn, slot, answer);
         }
         self.answer_with(conn, slot, |bytes| {
-            bytes.extend_from_slice(&fanout.held);
-            fanout.values().for_each(|value| bytes.extend_from_slice(value));
+            fanout.copy_values(bytes);
             bytes.extend_from_slice(b"END\r\n");
         });
     }

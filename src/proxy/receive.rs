@@ -240,7 +240,12 @@ impl Proxy {
                         }
                     }
                 }
-                Asker::Part(fanout, key) => self.part_hit(fanout, key, frame),
+                Asker::Part(fanout, key) => match backing {
+                    Some(backing) if frame.len() >= self.settings.limits.moved_min => {
+                        self.part_moved(fanout, key, backing.slice_ref(frame));
+                    }
+                    _ => self.part_hit(fanout, key, frame),
+                },
             }
         }
     }

@@ -36,15 +36,9 @@ impl<'a> Answer<'a> {
         Answer { head, ..Answer::SILENCE }
     }
 
-    /// Bytes of it.
-    #[inline]
-    pub(super) fn len(&self) -> usize {
-        self.head.len() + self.rest.len() + self.moved.as_ref().map_or(0, Bytes::len) + self.end.len()
-    }
-
     /// Puts it at the end of an outbox.
     #[inline]
-    fn append_to(self, outbox: &mut Outbox, spare: &mut Spare) {
+    pub(super) fn append_to(self, outbox: &mut Outbox, spare: &mut Spare) {
         let tail = outbox.tail(spare);
         tail.extend_from_slice(self.head);
         tail.extend_from_slice(self.rest);
@@ -161,24 +155,22 @@ impl Slots {
         length
     }
 
-    /// As [`Self::fill_with`], for an answer with a part to be moved.
-    pub(super) fn fill_moved(
+    /// As [`Self::fill_with`], for an answer of several pieces.
+    pub(super) fn fill_pieces(
         &mut self,
         number: u32,
-        answer: Answer<'_>,
+        answer: Outbox,
         outbox: &mut Outbox,
         room: &mut Room,
     ) -> usize {
         let length = answer.len();
-        if self.first != number {
-            let mut kept = Outbox::default();
-            answer.append_to(&mut kept, &mut room.spare);
-            *self.early_slot(number, room).0 = Slot::Moved(kept);
-            return length;
+        if self.first == number {
+            outbox.append(answer, &mut room.spare);
+            self.pop();
+            self.move_ready(outbox, room);
+        } else {
+            *self.early_slot(number, room).0 = Slot::Moved(answer);
         }
-        answer.append_to(outbox, &mut room.spare);
-        self.pop();
-        self.move_ready(outbox, room);
         length
     }
 
@@ -334,7 +326,11 @@ mod tests {
     fn fill(slots: &mut Slots, number: u32, answer: Answer<'_>, outbox: &mut Outbox, room: &mut Room) {
         match answer.moved {
             None => slots.fill_with(number, outbox, room, |bytes| answer.copy_to(bytes)),
-            Some(_) => slots.fill_moved(number, answer, outbox, room),
+            Some(_) => {
+                let mut pieces = Outbox::default();
+                answer.append_to(&mut pieces, &mut room.spare);
+                slots.fill_pieces(number, pieces, outbox, room)
+            }
         };
     }
 

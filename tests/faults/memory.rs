@@ -197,3 +197,26 @@ fn lines_without_end() {
     let mut talk: Talk = fleet.proxy.client();
     talk.exchange("mn\r\n", "MN\r\n");
 }
+
+/// Each answer is of several values, which meet in it.
+#[test]
+fn clients_that_ask_for_several_large_values_at_once_and_never_read() {
+    let fleet = Fleet::start(3, &WORKERS);
+    let keys = [0, 1, 2].map(|owner| key_of(owner, 3, "large"));
+    let mut client = fleet.proxy.client();
+    for key in &keys {
+        client.exchange(format!("set {key} 0 0 900000\r\n{}\r\n", "z".repeat(900_000)), "STORED\r\n");
+    }
+    let gets = format!("get {}\r\n", keys.join(" ")).repeat(40).into_bytes();
+    let seen = Seen::during(&fleet, || {
+        let mut crowd: Vec<Pushy> = (0..150).map(|_| pushy(&fleet)).collect();
+        let start = Instant::now();
+        while start.elapsed() < SIEGE {
+            crowd.iter_mut().for_each(|stream| {
+                stream.push(&gets);
+            });
+            thread::sleep(Duration::from_millis(5));
+        }
+    });
+    seen.judge("150 that ask for several values and never read");
+}
