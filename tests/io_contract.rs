@@ -63,6 +63,7 @@ macro_rules! all_clauses {
                 pausing_loses_nothing
                 eof_that_came_during_a_pause_is_told_after_it
                 a_flood_does_not_starve_the_others
+                a_crowd_of_floods_does_not_starve_the_others
                 many_connections_are_served;
             life:
                 a_connect_succeeds

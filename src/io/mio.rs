@@ -244,16 +244,17 @@ impl MioIo {
         let MioIo { conns, ready, scratch, calls, .. } = self;
         let list =
             |ready: &mut Ready| std::mem::take(if links { &mut ready.links } else { &mut ready.clients });
-        for id in list(ready) {
+        let mut ids = list(ready).into_iter();
+        while links || ready.bytes <= BYTES_PER_TICK {
+            let Some(id) = ids.next() else { return };
             if let Some(conn) = conns.find(id) {
                 conn.listed = false;
-                if !links && ready.bytes > BYTES_PER_TICK {
-                    conn.list(ready);
-                } else {
-                    conn.look_at(scratch, calls, ready, handler);
-                }
+                conn.look_at(scratch, calls, ready, handler);
             }
         }
+        // The others come before those who have still more to say, or these would be read from for ever.
+        let again = std::mem::replace(&mut ready.clients, ids.collect());
+        ready.clients.extend(again);
     }
 
     fn send(&mut self, id: ConnId, buffer: Outbox) {

@@ -205,6 +205,30 @@ pub(crate) fn a_flood_does_not_starve_the_others<E: Engine>() {
     }
 }
 
+/// Sixty send whatever is taken, and more than is read of them in one poll. Who says a byte has his turn.
+pub(crate) fn a_crowd_of_floods_does_not_starve_the_others<E: Engine>() {
+    let mut bench = Bench::<E>::new();
+    let mut crowd: Vec<(ConnId, Peer)> = (0..60).map(|_| bench.client(Family::Tcp)).collect();
+    let (quiet, mut peer) = bench.client(Family::Tcp);
+    let bytes = pattern(0, 1 << 20);
+    let push = |crowd: &mut [(ConnId, Peer)]| {
+        for (_, flood) in crowd {
+            flood.write_some(&bytes);
+        }
+    };
+    for _ in 0..10 {
+        push(&mut crowd);
+        bench.poll(Some(Duration::ZERO));
+    }
+    peer.write_all(b"x").expect("room for a byte");
+    let served = (0..40).any(|_| {
+        push(&mut crowd);
+        bench.poll(Some(Duration::ZERO));
+        !bench.told.take(quiet).is_empty()
+    });
+    assert!(served, "forty polls went by");
+}
+
 pub(crate) fn many_connections_are_served<E: Engine>() {
     let mut bench = Bench::<E>::new();
     let mut clients: Vec<(ConnId, Peer)> = (0..300).map(|_| bench.client(Family::Unix)).collect();
