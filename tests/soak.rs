@@ -363,9 +363,9 @@ fn report(test: &str, verdict: &Verdict) {
         end.descriptors
     ));
     if !stale.is_empty() {
-        let unforgotten = grouped(stat(stats, "rejoin_unforgotten") as usize);
+        let flushes = grouped(stat(stats, "rejoin_flushes") as usize);
         say(&format!(
-            "  reads that were too old: {}; {unforgotten} keys could not be forgotten where they had been; {}",
+            "  reads that were too old: {}; {flushes} returns with a flush; {}",
             grouped(stale.len()),
             stale[0]
         ));

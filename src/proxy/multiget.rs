@@ -57,6 +57,8 @@ impl Proxy {
     }
 
     /// As [`Self::part_hit`], without copying it.
+    #[cold]
+    #[inline(never)]
     pub(super) fn part_moved(&mut self, id: FanoutId, key: u32, frame: Bytes) {
         self.part_answered(id, |fanout| fanout.take_moved(key as usize, frame));
     }
