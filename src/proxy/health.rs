@@ -23,7 +23,8 @@ impl Proxy {
     /// Answers a request whose backend did not.
     #[cold]
     pub(super) fn fail(&mut self, backend: usize, target: Target, expect: Expect, key: &[u8], why: Why) {
-        self.counters.timeouts += u64::from(why == Why::TimedOut);
+        // A mark's client was told, and counted, when it became one.
+        self.counters.timeouts += u64::from(why == Why::TimedOut && target != Target::Mark);
         match target {
             Target::Slot(conn, slot) => {
                 self.backends[backend].errors += 1;

@@ -45,6 +45,20 @@ fn each_request_has_its_own_deadline() {
     }
 }
 
+/// A link that goes silent is retired, and the mark of what had timed out on it goes with it.
+#[test]
+fn a_timeout_is_counted_once() {
+    let mut rig = Rig::new();
+    let (a, client, link) = (rig.key(0, 0), rig.client(), rig.link(0));
+    rig.receive(client, format!("set {a} 0 0 1\r\nx\r\n"));
+    rig.wait(1000);
+    assert_eq!((rig.got(client), rig.stat("timeouts")), (error(0, TIMED_OUT), "1".to_string()));
+    rig.wait(1000);
+    assert_ne!(rig.links(0), [link], "it was retired");
+    rig.fail(link, Failure::Reset);
+    assert_eq!(rig.stat("timeouts"), "1");
+}
+
 #[test]
 fn a_late_reply_is_thrown_away() {
     let mut rig = Rig::new();
