@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+pub use crate::placement::Label;
 pub use crate::proxy::settings::{ReadErrors, Rejoin};
 
 mod address;
@@ -84,6 +85,8 @@ pub struct Backend {
     pub weight: u32,
     /// Its identity for placement, errors and `stats`; printable ASCII without spaces.
     pub name: String,
+    /// What placements made for other programs call it.
+    pub label: Label,
 }
 
 /// Where a backend is reached.

@@ -126,7 +126,11 @@ fn settings(config: &Config, max_conns: usize) -> Settings {
     let servers: Vec<Server> = config
         .backends
         .iter()
-        .map(|Backend { name, weight, .. }| Server { name: name.clone(), weight: *weight })
+        .map(|Backend { name, weight, label, .. }| Server {
+            name: name.clone(),
+            weight: *weight,
+            label: label.clone(),
+        })
         .collect();
     let backend = |backend: &Backend| BackendSettings {
         name: backend.name.clone(),

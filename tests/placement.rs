@@ -5,12 +5,12 @@ use mcproxy::placement::{Placement, Server};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 fn servers(list: &[(&str, u32)]) -> Vec<Server> {
-    list.iter().map(|(name, weight)| Server { name: (*name).to_string(), weight: *weight }).collect()
+    list.iter().map(|(name, weight)| Server::named((*name).to_string(), *weight)).collect()
 }
 
 /// `count` servers of weight 1, named by `name`.
 fn equals(count: usize, name: impl Fn(usize) -> String) -> Vec<Server> {
-    (0..count).map(|n| Server { name: name(n), weight: 1 }).collect()
+    (0..count).map(|n| Server::named(name(n), 1)).collect()
 }
 
 /// Name of the owner of each slot.
@@ -248,7 +248,7 @@ fn a_weight_of_1_beside_a_hundred_of_10_gets_its_share() {
     for light in ["light:11211", "10.0.0.200:11211", "unix:/run/memcached.sock", "z"] {
         let mut list = equals(100, |n| format!("10.0.0.{}:11211", n + 1));
         list.iter_mut().for_each(|server| server.weight = 10);
-        list.push(Server { name: light.to_string(), weight: 1 });
+        list.push(Server::named(light.to_string(), 1));
         let loads = loads(&list);
         let share = loads[100] as f64 / (SLOTS as f64 / 1001.0);
         println!("{light}: {share:.4} of its share");
@@ -264,7 +264,7 @@ fn shares_are_proportional_to_weights_from_1_to_1000() {
     let list: Vec<Server> = weights
         .iter()
         .enumerate()
-        .map(|(n, weight)| Server { name: format!("10.2.0.{n}:11211"), weight: *weight })
+        .map(|(n, weight)| Server::named(format!("10.2.0.{n}:11211"), *weight))
         .collect();
     let total: u32 = weights.iter().sum();
     for (server, load) in list.iter().zip(loads(&list)) {
@@ -340,7 +340,7 @@ fn disagreements(servers: &[Server], twin: &[Server]) -> (usize, f64) {
 
 #[test]
 fn the_table_agrees_with_floating_point_but_for_near_ties() {
-    let weighted = |n: usize| Server { name: format!("10.3.0.{n}:11211"), weight: (n * n % 1000 + 1) as u32 };
+    let weighted = |n: usize| Server::named(format!("10.3.0.{n}:11211"), (n * n % 1000 + 1) as u32);
     let lists = [mixed(), equals(9, |n| format!("mc{n}:11211")), (0..30).map(weighted).collect()];
     for list in lists {
         let (count, gap) = disagreements(&list, &list);

@@ -59,7 +59,7 @@ fn key(request: &[u8]) -> &[u8] {
 /// Before three backends.
 pub(crate) fn placement() -> Placement {
     let names = ["10.0.0.1:11211", "10.0.0.2:11211", "10.0.0.3:11211"];
-    Placement::rendezvous(&names.map(|name| Server { name: name.to_string(), weight: 1 }))
+    Placement::rendezvous(&names.map(|name| Server::named(name.to_string(), 1)))
 }
 
 /// Parses text and meta requests as the core does: in the short ways first. Gives how many there were; of gets

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use super::{Address, Backend, Listen, complaint, number};
+use super::{Address, Backend, Label, Listen, complaint, number};
 
 /// As memcached's.
 const DEFAULT_PORT: u16 = 11211;
@@ -115,18 +115,22 @@ fn backend_entry(entry: &str) -> Result<Vec<Backend>, String> {
         None => 1,
     };
     let (address, default_name) = address(place)?;
-    let name = match name {
-        Some(name) => checked_name(name)?,
-        None => default_name,
+    let (name, label) = match name {
+        Some(name) => (checked_name(name)?, Label::Name(name.to_string())),
+        None => (default_name, label(place)?),
     };
-    Ok(vec![Backend { address, weight, name }])
+    Ok(vec![Backend { address, weight, name, label }])
 }
 
 fn embedded(place: &str) -> Result<Vec<Backend>, String> {
     let count = place.strip_prefix("embedded:").and_then(|text| number(text, &EMBEDDED));
     let count = count.ok_or("embedded:N starts N in-process backends, N must be 1 to 64")?;
     Ok((1..=count)
-        .map(|n| Backend { address: Address::Embedded, weight: 1, name: format!("embedded-{n}") })
+        .map(|n| {
+            let name = format!("embedded-{n}");
+            let label = Label::Name(name.clone());
+            Backend { address: Address::Embedded, weight: 1, name, label }
+        })
         .collect())
 }
 
@@ -165,6 +169,16 @@ fn address(place: &str) -> Result<(Address, String), String> {
     }
     let name = format!("{host}:{port}");
     Ok((Address::Host { host, port }, name))
+}
+
+/// The server as it is spelled: who hashes names hashes upper case, too.
+fn label(place: &str) -> Result<Label, String> {
+    if let Some(path) = place.strip_prefix("unix:") {
+        return Ok(Label::Unix(path.to_string()));
+    }
+    let (host, port) = split_port(place)?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    Ok(Label::Tcp { host: host.to_string(), port })
 }
 
 /// Host and port of `host[:port]`; the brackets of IPv6 stay.

@@ -31,6 +31,10 @@ fn backends(list: &str) -> Vec<Backend> {
     good(&["--backends", list]).backends
 }
 
+fn tcp(host: &str, port: u16) -> Label {
+    Label::Tcp { host: host.to_string(), port }
+}
+
 fn host(host: &str, port: u16) -> Address {
     Address::Host { host: host.to_string(), port }
 }
@@ -40,7 +44,12 @@ fn defaults_are_those_of_the_manual() {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let expected = Config {
         listen: vec![Listen::Tcp { host: None, port: 11211 }],
-        backends: vec![Backend { address: host("a", 11211), weight: 1, name: "a:11211".to_string() }],
+        backends: vec![Backend {
+            address: host("a", 11211),
+            weight: 1,
+            name: "a:11211".to_string(),
+            label: tcp("a", 11211),
+        }],
         threads: cores.min(4),
         max_conns: 10_000,
         timeout: Duration::from_secs(1),
@@ -120,11 +129,26 @@ fn names_and_addresses_of_backends() {
         ("unix:/run/m:1.sock=5@m", unix("/run/m:1.sock"), 5, "m"),
     ];
     for (entry, address, weight, name) in table {
-        let name = name.to_string();
-        assert_eq!(backends(entry), [Backend { address, weight, name }], "{entry}");
+        let found = &backends(entry)[0];
+        assert_eq!((&found.address, found.weight, &found.name[..]), (&address, weight, name), "{entry}");
     }
     let names: Vec<String> = backends("b:2,embedded:3,A").into_iter().map(|backend| backend.name).collect();
     assert_eq!(names, ["b:2", "embedded-1", "embedded-2", "embedded-3", "a:11211"]);
+}
+
+#[test]
+fn labels_are_spelled_as_in_the_configuration() {
+    let table = [
+        ("Cache-1.Example.COM:1", tcp("Cache-1.Example.COM", 1)),
+        ("10.0.0.1", tcp("10.0.0.1", 11211)),
+        ("[0:0::0:1]:5=3", tcp("0:0::0:1", 5)),
+        ("unix:/run/m.sock=2", Label::Unix("/run/m.sock".to_string())),
+        ("a:1=2@10.0.0.9:11211", Label::Name("10.0.0.9:11211".to_string())),
+        ("embedded:1", Label::Name("embedded-1".to_string())),
+    ];
+    for (entry, label) in table {
+        assert_eq!(backends(entry)[0].label, label, "{entry}");
+    }
 }
 
 #[test]

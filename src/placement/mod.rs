@@ -14,6 +14,32 @@ pub struct Server {
     pub name: String,
     /// 1 to 1000.
     pub weight: u32,
+    /// What those who placed keys before called it.
+    pub label: Label,
+}
+
+/// A server as clients and other proxies write it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Label {
+    /// Where it is reached, spelled as in the configuration.
+    Tcp {
+        /// A host name or an IP address, IPv6 without brackets.
+        host: String,
+        /// 1 to 65535.
+        port: u16,
+    },
+    /// The path of a unix socket.
+    Unix(String),
+    /// A name of its own: twemproxy hashes it as it stands, the others read it as `host[:port]`.
+    Name(String),
+}
+
+impl Server {
+    /// A server that has been given a name of its own.
+    pub fn named(name: impl Into<String>, weight: u32) -> Self {
+        let name = name.into();
+        Server { label: Label::Name(name.clone()), name, weight }
+    }
 }
 
 /// Which server owns a key. Made once, then only read: workers share it.

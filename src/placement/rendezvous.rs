@@ -121,7 +121,7 @@ fn contenders(servers: &[Server]) -> Vec<Contender> {
         );
     }
     let contender = |index: usize| {
-        let Server { name, weight } = &servers[index];
+        let Server { name, weight, .. } = &servers[index];
         assert!((1..=WEIGHT_MAX).contains(weight), "{name} has weight {weight}");
         Contender { seed: xxh3_64_with_seed(name.as_bytes(), SEED), weight: u64::from(*weight), index }
     };
@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     fn named(names: &[&str], weight: u32) -> Vec<Server> {
-        names.iter().map(|name| Server { name: (*name).to_string(), weight }).collect()
+        names.iter().map(|name| Server::named((*name).to_string(), weight)).collect()
     }
 
     /// The inverse of what [`slot_hash`] does to its sum, so that a test can choose a server's hash.
@@ -355,8 +355,7 @@ mod tests {
     #[test]
     fn entries_are_bytes_up_to_256_servers() {
         for (count, bytes) in [(1, true), (256, true), (257, false)] {
-            let servers: Vec<Server> =
-                (0..count).map(|n| Server { name: format!("{n}"), weight: 1 }).collect();
+            let servers: Vec<Server> = (0..count).map(|n| Server::named(format!("{n}"), 1)).collect();
             let table = Rendezvous::new(&servers);
             assert_eq!(matches!(table.owners, Owners::Few(_)), bytes, "{count} servers");
             let mut seen = vec![false; count];

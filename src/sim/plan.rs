@@ -109,7 +109,7 @@ pub(super) struct Plan {
 static PLACEMENTS: LazyLock<Vec<Arc<Placement>>> = LazyLock::new(|| {
     (1..=BACKENDS_MAX)
         .map(|count| {
-            let owner = |backend| Owner { name: backend_name(backend), weight: 1 };
+            let owner = |backend| Owner::named(backend_name(backend), 1);
             Arc::new(Placement::rendezvous(&(0..count).map(owner).collect::<Vec<_>>()))
         })
         .collect()

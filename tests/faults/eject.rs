@@ -206,7 +206,7 @@ fn flush_all_reaches_an_ejected_backend_when_it_returns() {
 /// Who of three owns a key of s0 while that is away, by the contract of the placement.
 fn owner_without_s0(key: &str) -> usize {
     static WITHOUT: std::sync::OnceLock<Placement> = std::sync::OnceLock::new();
-    let server = |index| PlacedServer { name: format!("s{index}"), weight: 1 };
+    let server = |index| PlacedServer::named(format!("s{index}"), 1);
     let servers: Vec<PlacedServer> = (1..3).map(server).collect();
     // As if there had never been an s0.
     WITHOUT.get_or_init(|| Placement::rendezvous(&servers)).owner(key.as_bytes()) + 1

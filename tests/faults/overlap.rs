@@ -9,7 +9,7 @@ use mcproxy::placement::{Placement, Server as PlacedServer};
 
 /// A key of s0 that s1 owns while s0 is away, and s2 while both are.
 fn key_by_way_of_s1() -> String {
-    let server = |index| PlacedServer { name: format!("s{index}"), weight: 1 };
+    let server = |index| PlacedServer::named(format!("s{index}"), 1);
     let servers: Vec<PlacedServer> = (0..3).map(server).collect();
     let home = Placement::rendezvous(&servers);
     let without = home.without(&[true, false, false]);

@@ -49,7 +49,7 @@ const TICKS_MAX: usize = 100_000;
 
 /// Three backends at addresses, one worker, memcached's bounds; then as `change` wants it.
 pub(super) fn settings(change: impl FnOnce(&mut Settings)) -> Arc<Settings> {
-    let servers = NAMES.map(|name| Server { name: name.to_string(), weight: 1 });
+    let servers = NAMES.map(|name| Server::named(name.to_string(), 1));
     let mut settings = Settings {
         backends: NAMES.map(|name| BackendSettings { name: name.to_string(), by_name: false }).into(),
         placement: Arc::new(Placement::rendezvous(&servers)),

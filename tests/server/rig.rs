@@ -614,7 +614,7 @@ fn placement(of: usize) -> Arc<Placement> {
     static MADE: Mutex<Option<HashMap<usize, Arc<Placement>>>> = Mutex::new(None);
     let mut made = MADE.lock().expect("no holder panicked");
     let made = made.get_or_insert_default().entry(of);
-    let server = |index| PlacedServer { name: format!("s{index}"), weight: 1 };
+    let server = |index| PlacedServer::named(format!("s{index}"), 1);
     made.or_insert_with(|| Arc::new(Placement::rendezvous(&(0..of).map(server).collect::<Vec<_>>()))).clone()
 }
 

@@ -12,7 +12,7 @@ use mcproxy::proxy::settings::{BackendSettings, Process, ReadErrors, Rejoin, Set
 /// One worker in front of backends of these names, at addresses; the program's defaults, and memory enough for
 /// whatever is done.
 pub(crate) fn in_front_of(names: &[String]) -> Settings {
-    let servers: Vec<Server> = names.iter().map(|name| Server { name: name.clone(), weight: 1 }).collect();
+    let servers: Vec<Server> = names.iter().map(|name| Server::named(name.clone(), 1)).collect();
     let backends = names.iter().map(|name| BackendSettings { name: name.clone(), by_name: false });
     Settings {
         backends: backends.collect(),
