@@ -4,19 +4,22 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use mcproxy::config::{self, Exit};
-use mcproxy::server;
+use mcproxy::{logging, server};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     give_memory_back_at_once();
-    let config = match config::parse(std::env::args_os()) {
-        Ok(config) => config,
+    let program = match config::parse(std::env::args_os()) {
+        Ok(program) => program,
         Err(exit) => return end(&exit),
     };
-    env_logger::Builder::new().filter_level(config.log_level).format_target(false).init();
-    match server::run(&config) {
+    logging::init(program.pools[0].log_level);
+    for warning in &program.warnings {
+        log::warn!("{warning}");
+    }
+    match server::run(&program) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => end(&Exit { status: 1, text: format!("mcproxy: {error}") }),
     }

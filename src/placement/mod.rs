@@ -3,7 +3,15 @@
 //! A placement is a contract: keys that lie where it once put them must be found there for ever. So a
 //! placement never changes under its name, and golden vectors in the tests hold it.
 
+pub mod hash;
+mod method;
+mod part;
 pub mod rendezvous;
+mod why;
+
+pub use method::Method;
+pub use part::HashedPart;
+pub use why::Why;
 
 use rendezvous::Rendezvous;
 
@@ -56,6 +64,24 @@ impl Placement {
     /// On a list that a checked configuration can't hold, see [`Rendezvous::new`].
     pub fn rendezvous(servers: &[Server]) -> Self {
         Placement { servers: servers.into(), rule: Rule::Rendezvous(Rendezvous::new(servers)) }
+    }
+
+    /// A placement of this `method`, which hashes this `part` of a key.
+    ///
+    /// # Errors
+    /// A clause that says what of `servers` the original cannot have.
+    pub fn new(method: Method, part: HashedPart, servers: &[Server]) -> Result<Self, String> {
+        if method == Method::Rendezvous && part.is_whole() {
+            return Ok(Placement::rendezvous(servers));
+        }
+        Err(format!("{method} is not there yet"))
+    }
+
+    /// Why `key` lies where it does.
+    pub fn explain(&self, key: &[u8]) -> Why {
+        match &self.rule {
+            Rule::Rendezvous(_) => Why::Slot(rendezvous::slot(rendezvous::hash(key))),
+        }
     }
 
     /// The same rule without some of the servers, which keep their indexes: `away` has an entry for each.
