@@ -88,6 +88,9 @@ fn place_of(place: &str) -> Result<(String, String), Option<String>> {
         };
     }
     let (host, digits) = place.rsplit_once(':').ok_or(None)?;
+    if host.is_empty() {
+        return Err(Some("the host is missing".to_string()));
+    }
     let port = port_of(digits)?;
     // The port as it is written, 011212 for instance: it is text that is hashed.
     let hashed = if port == PORT_UNNAMED { host.to_string() } else { place.to_string() };
