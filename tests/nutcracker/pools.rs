@@ -11,10 +11,11 @@ fn at(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-/// A pool of these servers that listens at `listen`, with further keys.
+/// A pool of these servers that listens at `listen`, with further keys. The default hash would give keys that count
+/// up all to one server.
 fn pool(name: &str, listen: &str, keys: &str, servers: &[SocketAddr]) -> String {
     let servers: String = servers.iter().map(|server| format!("    - {server}:1\n")).collect();
-    format!("{name}:\n  listen: {listen}\n  timeout: 60000\n{keys}  servers:\n{servers}")
+    format!("{name}:\n  listen: {listen}\n  timeout: 60000\n  hash: md5\n{keys}  servers:\n{servers}")
 }
 
 #[test]
@@ -89,7 +90,7 @@ fn log_lines_name_the_pool_and_a_dead_server_is_one_pools_affair() {
         + &pool("two", &at(two).to_string(), ejecting, &[nobody.address, server.address]);
     let file = File::new("dead", text);
     let proxy = Proxy::of_file(file.path(), 2, &[]);
-    proxy.log_line(&["WARN", "dead.yml:9: pool two: auto_eject_hosts true: ", "--rejoin as-is"]);
+    proxy.log_line(&["WARN", "dead.yml:11: pool two: auto_eject_hosts true: ", "--rejoin as-is"]);
     let mut client = Talk::tcp(at(two));
     eventually("all keys are served", || {
         let keys = (0..50).map(|n| format!("touch key{n} 0\r\n"));

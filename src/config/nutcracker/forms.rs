@@ -60,10 +60,7 @@ pub(super) fn server(text: &str) -> Result<(Backend, String), String> {
         Some((place, name)) => (place, Some(name)),
         None => (text, None),
     };
-    let (place, weight) = place.rsplit_once(':').ok_or(form)?;
-    if place.contains(' ') {
-        return Err(form.to_string());
-    }
+    let (place, weight) = place.rsplit_once(':').filter(|_| !place.contains(' ')).ok_or(form)?;
     let weight = number(weight, &super::WEIGHT)
         .filter(|_| !weight.is_empty())
         .ok_or_else(|| format!("the weight must be {} to {}", super::WEIGHT.start(), super::WEIGHT.end()))?

@@ -158,6 +158,10 @@ fn servers_have_the_address_the_weight_and_the_name_that_is_hashed() {
         let expected = super::super::Backend { address, weight, name: name.to_string(), label };
         assert_eq!(backends(&[text]), Ok(vec![expected]), "{text}");
     }
+    let modula =
+        format!("a:\n{LISTEN}  distribution: modula\n  servers:\n   - a:1:600000\n   - b:1:400001\n");
+    let complaint = read(&modula).expect_err("too much");
+    assert_eq!(complaint, ":4: pool a: servers: the weights are more than 1000000 in all");
     // Names of their own keep servers of one address apart.
     assert_eq!(backends(&["a:1:1 x", "a:1:1 y", "a:1:1"]).map(|all| all.len()), Ok(3));
 }
