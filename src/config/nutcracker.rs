@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 
 use super::{Config, Listen, Program, shown};
 use crate::limits::{NUTCRACKER_BYTES_MAX, NUTCRACKER_POOLS_MAX};
-use crate::placement::{HashedPart, Placement, Server};
+use crate::placement::{HashedPart, Placement, Server, TWEMPROXY_WEIGHT_MAX};
 use pool::Pool;
 
 mod forms;
@@ -21,8 +21,8 @@ mod pool;
 mod tests;
 mod yaml;
 
-/// Of a server. twemproxy's own example has one of 100000.
-const WEIGHT: RangeInclusive<u64> = 1..=1_000_000;
+/// Of a server.
+const WEIGHT: RangeInclusive<u64> = 1..=TWEMPROXY_WEIGHT_MAX as u64;
 
 /// The pools of the file at `path`, in its order. What the file does not say is as in `base`; `max_conns_given` says
 /// that it bounds the clients of all pools together.

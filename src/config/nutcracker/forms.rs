@@ -60,10 +60,7 @@ pub(super) fn server(text: &str) -> Result<(Backend, String), String> {
         Some((place, name)) => (place, Some(name)),
         None => (text, None),
     };
-    let (place, weight) = place.rsplit_once(':').ok_or(form)?;
-    if place.contains(' ') {
-        return Err(form.to_string());
-    }
+    let (place, weight) = place.rsplit_once(':').filter(|_| !place.contains(' ')).ok_or(form)?;
     let weight = number(weight, &super::WEIGHT)
         .filter(|_| !weight.is_empty())
         .ok_or_else(|| format!("the weight must be {} to {}", super::WEIGHT.start(), super::WEIGHT.end()))?
@@ -89,6 +86,9 @@ fn place_of(place: &str) -> Result<(String, String), Option<String>> {
         };
     }
     let (host, digits) = place.rsplit_once(':').ok_or(None)?;
+    if host.is_empty() {
+        return Err(Some("the host is missing".to_string()));
+    }
     let port = port_of(digits)?;
     // The port as it is written, 011212 for instance: it is text that is hashed.
     let hashed = if port == PORT_UNNAMED { host.to_string() } else { place.to_string() };

@@ -158,6 +158,10 @@ fn servers_have_the_address_the_weight_and_the_name_that_is_hashed() {
         let expected = super::super::Backend { address, weight, name: name.to_string(), label };
         assert_eq!(backends(&[text]), Ok(vec![expected]), "{text}");
     }
+    let modula =
+        format!("a:\n{LISTEN}  distribution: modula\n  servers:\n   - a:1:600000\n   - b:1:400001\n");
+    let complaint = read(&modula).expect_err("too much");
+    assert_eq!(complaint, ":4: pool a: servers: the weights are more than 1000000 in all");
     // Names of their own keep servers of one address apart.
     assert_eq!(backends(&["a:1:1 x", "a:1:1 y", "a:1:1"]).map(|all| all.len()), Ok(3));
 }
@@ -175,7 +179,7 @@ fn bad_servers_are_refused_with_their_line() {
         ("127.0.0.1:0:1", "the port must be 1 to 65535"),
         ("127.0.0.1:65536:1", "the port must be"),
         ("127.0.0.1::1", "the port must be"),
-        ("':11211:1'", "not a host name"),
+        ("':11211:1'", "the host is missing"),
         ("'127.0.0.1:11211:1 '", "the name after the space is empty"),
         ("127.0.0.1:11211:1 a b", "must be host:port:weight"),
         ("127.0.0.1:11211:1  two", "must be host:port:weight"),
