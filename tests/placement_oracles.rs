@@ -28,7 +28,7 @@ use std::sync::Once;
 
 use ask::{Said, ask};
 use compare::{Mismatch, compare};
-use libraries::{Case, Keys, LIBRARIES, Library, library};
+use libraries::{Case, LIBRARIES, Library, library};
 use record::Record;
 use support::programs::Program;
 use support::report::{grouped, say, seed_from_environment};
@@ -154,28 +154,25 @@ fn repeat(library: &Library, seed: u64, all: bool) -> String {
     format!("MCPROXY_TEST_SEED={seed} {all}cargo test --test placement_oracles {test}")
 }
 
-/// The cases whose keys are of one kind, each with its place among all.
-fn of_kind<'a>(library: &Library, cases: &'a [Case], kind: Keys) -> Vec<(usize, &'a Case)> {
-    let of_kind = |(_, case): &(usize, &Case)| library.keys_of(&case.placement) == kind;
-    cases.iter().enumerate().filter(of_kind).collect()
+/// Those of `keys` that `library` takes in this case.
+fn taken<'a>(library: &Library, case: &Case, keys: &'a [Vec<u8>]) -> Vec<&'a [u8]> {
+    keys.iter().map(Vec::as_slice).filter(|key| library.takes(case, key)).collect()
 }
 
-fn taken(kind: Keys, keys: &[Vec<u8>]) -> Vec<&[u8]> {
-    keys.iter().map(Vec::as_slice).filter(|key| kind.takes(key)).collect()
-}
-
-/// The answers of `library` to all cases, each for those of `keys` that it takes.
+/// The answers of `library` to all cases, each for those of `keys` that it takes; the cases that take the same keys
+/// are asked at once.
 fn ask_all(library: &Library, cases: &[Case], keys: &[Vec<u8>]) -> Said {
     let mut all = Said { version: String::new(), owners: vec![Vec::new(); cases.len()] };
-    for kind in [Keys::Bytes, Keys::Characters] {
-        let (places, some): (Vec<usize>, Vec<Case>) =
-            of_kind(library, cases, kind).into_iter().map(|(place, case)| (place, case.clone())).unzip();
-        if !some.is_empty() {
-            let said = ask(library, &some, &taken(kind, keys)).unwrap_or_else(|error| panic!("{error}"));
-            all.version = said.version;
-            for (place, owners) in places.into_iter().zip(said.owners) {
-                all.owners[place] = owners;
-            }
+    let mut left: Vec<usize> = (0..cases.len()).collect();
+    while let Some(&first) = left.first() {
+        let keys = taken(library, &cases[first], keys);
+        let alike = |place: &usize| library.takes_as(&cases[first], &cases[*place]);
+        let places: Vec<usize> = left.extract_if(.., |place| alike(place)).collect();
+        let some: Vec<Case> = places.iter().map(|&place| cases[place].clone()).collect();
+        let said = ask(library, &some, &keys).unwrap_or_else(|error| panic!("{error}"));
+        all.version = said.version;
+        for (place, owners) in places.into_iter().zip(said.owners) {
+            all.owners[place] = owners;
         }
     }
     all
@@ -184,7 +181,7 @@ fn ask_all(library: &Library, cases: &[Case], keys: &[Vec<u8>]) -> Said {
 fn compare_all(library: &Library, cases: &[Case], keys: &[Vec<u8>], said: &Said, repeat: &str) -> Tally {
     let mut tally = Tally { version: said.version.clone(), cases: cases.len(), ..Tally::default() };
     for (case, owners) in cases.iter().zip(&said.owners) {
-        let keys = taken(library.keys_of(&case.placement), keys);
+        let keys = taken(library, case, keys);
         assert_eq!(keys.len(), owners.len(), "{}, {}: answers", library.name, case.placement);
         tally.keys = tally.keys.max(keys.len());
         tally.comparisons += keys.len();
@@ -251,7 +248,8 @@ fn canary_two_servers_in_each_others_place_are_noticed_for_every_placement() {
             let golden = |case: &&Case| case.placement == rule.placement && case.list.name == "golden";
             let place =
                 recorded.cases.iter().position(|case| golden(&case)).expect("a record of each placement");
-            let (case, keys) = (confused(&recorded.cases[place]), taken(rule.keys, &keys));
+            let case = confused(&recorded.cases[place]);
+            let keys = taken(library, &case, &keys);
             let answers = (&keys[..], &recorded.owners[place][..]);
             let report =
                 compare((library.name, &recorded.version), &case, answers, "THIS").expect_err("it is wrong");

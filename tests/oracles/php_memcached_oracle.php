@@ -25,7 +25,8 @@ function owners(array $case, array $keys): array
         $host = $server['unix'] ?? $server['host'];
         $port = $server['port'] ?? 0;
         $client->addServer($host, $port, $server['weight']) || refuse("$host: " . $client->getResultMessage());
-        $indexes["$host $port"] = $index;
+        // libmemcached says of a unix socket that it has the usual port, whatever it was given.
+        $indexes[isset($server['unix']) ? "$host 11211" : "$host $port"] = $index;
     }
     return array_map(function (string $key) use ($client, $indexes): int {
         $server = $client->getServerByKey($key);

@@ -27,7 +27,7 @@ def owners(cases, keys):
     for case in cases:
         lines.append(f"case {case['rule']}")
         lines += [server_line(server) for server in case["servers"]]
-    command = ["java", "-ea", "-cp", JAR, SOURCE]
+    command = ["java", "-cp", JAR, SOURCE]
     answer = subprocess.run(command, input="\n".join(lines), capture_output=True, text=True, check=False)
     if answer.returncode != 0:
         oracle.refuse(answer.stderr)

@@ -25,11 +25,13 @@ pub(crate) fn compare(
         let part = HashedPart { prefix: case.prefix.clone().unwrap_or_default().into_bytes(), tag: case.tag };
         let found = Method::parse(&case.placement)
             .and_then(|method| Placement::new(method, part, &servers))
-            .map_err(|why| vec![format!("  mcproxy does not take it: {why}")])
+            .map_err(|why| vec![format!("  mcproxy does not take it: {why}"); keys.len()])
             .and_then(|placement| agree(&placement, case, keys, owners));
         if let Err(lines) = found {
             let head = head((library, version), case, &servers);
-            let shown = lines[..lines.len().min(SHOWN_MAX)].join("\n");
+            let mut shown = lines[..lines.len().min(SHOWN_MAX)].to_vec();
+            shown.dedup();
+            let shown = shown.join("\n");
             let text =
                 format!("{head}\n{shown}\n  {} of {} keys differ; repeat: {repeat}", lines.len(), keys.len());
             return Err(Mismatch { keys: lines.len(), text });

@@ -23,7 +23,7 @@ fn short(random: &mut Random, _: usize) -> Vec<u8> {
 }
 
 fn sequential(random: &mut Random, number: usize) -> Vec<u8> {
-    let prefix = random.pick(&["key", "user:", "session_", ""]);
+    let prefix = *random.pick(&["key", "user:", "session_", ""]);
     format!("{prefix}{number}").into_bytes()
 }
 
@@ -37,10 +37,10 @@ fn uuid(random: &mut Random, _: usize) -> Vec<u8> {
 
 /// With what twemproxy's `hash_tag` may look for, closed or not, empty or not, in this order or the other.
 fn tagged(random: &mut Random, number: usize) -> Vec<u8> {
-    let parts = ["{", "}", "{", "}", "user", ":", "42", "::", "{}", "<", ">"];
+    let parts: [&str; 11] = ["{", "}", "{", "}", "user", ":", "42", "::", "{}", "<", ">"];
     let mut key = number.to_string();
     for _ in 0..random.between(1, 7) {
-        key.push_str(random.pick(&parts));
+        key.push_str(*random.pick(&parts));
     }
     key.into_bytes()
 }

@@ -65,6 +65,14 @@ const fn bytes(placement: &'static str) -> Rule {
 const LIBMEMCACHED: &[Rule] =
     &[bytes("libmemcached-modula"), bytes("libmemcached-ketama"), bytes("libmemcached-ketama-weighted")];
 
+const PYTHON_MEMCACHED: &[Rule] = &[bytes("python-memcached")];
+
+const GOMEMCACHE: &[Rule] = &[bytes("gomemcache")];
+
+const DALLI: &[Rule] = &[bytes("dalli")];
+
+const PHP_MEMCACHE: &[Rule] = &[bytes("php-memcache"), bytes("php-memcache-standard")];
+
 const PYMEMCACHE: &[Rule] = &[
     Rule { placement: "pymemcache", keys: Keys::Characters, weights: false },
     Rule { placement: "pymemcache-bytes", keys: Keys::Bytes, weights: false },
@@ -113,18 +121,14 @@ pub(crate) static LIBRARIES: LazyLock<[Library; 9]> = LazyLock::new(|| {
             ..python("twemproxy", || script("nutcracker_oracle.py"), &TWEMPROXY)
         },
         python("pymemcache", || script("pymemcache_oracle.py"), PYMEMCACHE),
-        python("python-memcached", || script("python_memcached_oracle.py"), &[bytes("python-memcached")]),
+        python("python-memcached", || script("python_memcached_oracle.py"), PYTHON_MEMCACHED),
         Library {
             hosts: Hosts::Numbers,
-            ..python("gomemcache", || programs::go("gomemcache_oracle"), &[bytes("gomemcache")])
+            ..python("gomemcache", || programs::go("gomemcache_oracle"), GOMEMCACHE)
         },
-        elsewhere("dalli", || interpreted("ruby", "dalli_oracle.rb"), &[bytes("dalli")]),
+        elsewhere("dalli", || interpreted("ruby", "dalli_oracle.rb"), DALLI),
         elsewhere("php-memcached", || interpreted("php", "php_memcached_oracle.php"), LIBMEMCACHED),
-        elsewhere(
-            "php-memcache",
-            || interpreted("php", "php_memcache_oracle.php"),
-            &[bytes("php-memcache"), bytes("php-memcache-standard")],
-        ),
+        elsewhere("php-memcache", || interpreted("php", "php_memcache_oracle.php"), PHP_MEMCACHE),
         Library {
             hosts: Hosts::Resolved,
             unix: false,
@@ -195,15 +199,19 @@ impl Library {
         }
     }
 
-    /// What the keys of a placement of this library are.
-    pub(crate) fn keys_of(&self, placement: &str) -> Keys {
-        self.rules.iter().find(|rule| rule.placement == placement).expect("a rule of this library").keys
+    /// Whether it takes this key: some take strings of characters, and all take 250 bytes with the prefix.
+    pub(crate) fn takes(&self, case: &Case, key: &[u8]) -> bool {
+        let fits = case.prefix.as_ref().is_none_or(|prefix| prefix.len() + key.len() <= 250);
+        fits && (self.keys_of(case) == Keys::Bytes || std::str::from_utf8(key).is_ok())
     }
-}
 
-impl Keys {
-    /// Whether the library takes this key.
-    pub(crate) fn takes(self, key: &[u8]) -> bool {
-        self == Keys::Bytes || std::str::from_utf8(key).is_ok()
+    /// Whether two cases take the same keys.
+    pub(crate) fn takes_as(&self, one: &Case, other: &Case) -> bool {
+        self.keys_of(one) == self.keys_of(other) && one.prefix == other.prefix
+    }
+
+    fn keys_of(&self, case: &Case) -> Keys {
+        let rule = self.rules.iter().find(|rule| rule.placement == case.placement);
+        rule.expect("a rule of this library").keys
     }
 }

@@ -122,10 +122,6 @@ impl List {
         self.hosts.iter().any(Host::is_ipv6)
     }
 
-    pub(crate) fn has_host_names(&self) -> bool {
-        self.hosts.iter().any(Host::is_name)
-    }
-
     pub(crate) fn servers(&self) -> Vec<Server> {
         self.hosts.iter().map(Host::server).collect()
     }
