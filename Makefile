@@ -31,7 +31,7 @@ canaries: ## builds with a mistake in them, each of which the simulator must fin
 
 placement-oracles: ## asks the libraries that placements stand in for; RECORD=1 writes what they say into tests/data/placement
 	@tests/oracles/install
-	MCPROXY_PLACEMENT_ORACLES=$(if $(RECORD),record,all) cargo test --test placement_oracles -- --test-threads 1
+	MCPROXY_PLACEMENT_ORACLES=$(if $(RECORD),record,all) cargo test --test placement_oracles
 
 lint: ## formatting and clippy, warnings are errors
 	cargo fmt --all --check

@@ -60,7 +60,10 @@ def owners(case, keys):
         checked(LIBRARY.memcached_behavior_set(client, behavior, 1))
     for server in case["servers"]:
         weight = server["weight"]
-        if "unix" in server:
+        if "unix" in server and "name" in server:
+            path = os.fsencode(server["unix"])
+            checked(LIBRARY.memcached_server_add_with_weight(client, path, 11211, weight))
+        elif "unix" in server:
             path = os.fsencode(server["unix"])
             checked(LIBRARY.memcached_server_add_unix_socket_with_weight(client, path, weight))
         else:

@@ -9,7 +9,8 @@ The question is one JSON document, the same for the oracles of all libraries:
                 "servers": [{"host": "10.0.0.1", "port": 11211, "weight": 1},
                             {"unix": "/run/memcached.sock", "weight": 1}]}]}
 
-nutcracker's servers may have a "name" too, and spymemcached's hosts an "ip". The answer:
+nutcracker's servers may have a "name" too, and spymemcached's hosts an "ip"; a unix socket with a "name" is one that
+libmemcached is given as a host. The answer:
 
     {"version": "1.1.4", "owners": [[0, 3, ...], ...]}
 

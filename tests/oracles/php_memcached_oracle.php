@@ -22,11 +22,12 @@ function owners(array $case, array $keys): array
     }
     $indexes = [];
     foreach ($case['servers'] as $index => $server) {
-        $host = $server['unix'] ?? $server['host'];
-        $port = $server['port'] ?? 0;
-        $client->addServer($host, $port, $server['weight']) || refuse("$host: " . $client->getResultMessage());
-        // libmemcached says of a unix socket that it has the usual port, whatever it was given.
-        $indexes[isset($server['unix']) ? "$host 11211" : "$host $port"] = $index;
+        // What a unix socket is called depends on the call that adds it: addServer gives it the usual port.
+        $as_host = isset($server['unix'], $server['name']);
+        [$host, $port] = [$server['unix'] ?? $server['host'], $server['port'] ?? ($as_host ? 11211 : 0)];
+        $as_host && ($client->addServer($host, 0, $server['weight']) || refuse($client->getResultMessage()));
+        $as_host || ($client->addServers([[$host, $port, $server['weight']]]) || refuse($client->getResultMessage()));
+        $indexes["$host $port"] = $index;
     }
     return array_map(function (string $key) use ($client, $indexes): int {
         $server = $client->getServerByKey($key);

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
-use crate::lists::{self, List};
+use crate::lists::{self, List, Ties};
 use crate::support::programs::{self, Program};
 
 /// A library with its oracle.
@@ -179,6 +179,17 @@ impl Library {
             Hosts::Loopback => lists = lists::on_loopback(lists),
         }
         lists.retain(|list| self.unix || !list.has_unix());
+        let ties: &[Ties] = match self.name {
+            "libmemcached" | "php-memcached" => &[Ties::Md5, Ties::OneAtATime],
+            "spymemcached" => &[Ties::Md5WithPort],
+            "dalli" => &[Ties::Sha1],
+            "php-memcache" => &[Ties::Crc32],
+            _ => &[],
+        };
+        lists.extend(ties.iter().flat_map(|ties| lists::with_ties(*ties)));
+        if ["libmemcached", "php-memcached"].contains(&self.name) {
+            lists.push(lists::sockets_as_hosts());
+        }
         lists
     }
 

@@ -227,6 +227,48 @@ fn made_up(number: usize, random: &mut Random) -> List {
     List { name: format!("made up {number}"), hosts }
 }
 
+/// Pairs of hosts of which one has a point where the other has one too, by how points are made.
+#[derive(Clone, Copy)]
+pub(crate) enum Ties {
+    /// MD5 of `host-0`, `host-1`, ...: libmemcached's weighted ring and twemproxy's.
+    Md5,
+    /// MD5 of `host:11211-0`: spymemcached's.
+    Md5WithPort,
+    /// One-at-a-time of `host-0`: libmemcached's plain ring.
+    OneAtATime,
+    /// SHA-1 of `host:11211:0`: Dalli's.
+    Sha1,
+    /// CRC-32 of `host:11211-0`: PHP memcache's, whose pairs have all of their points in common.
+    Crc32,
+}
+
+/// A list with ties, and the same the other way round: one of the two shows who wins.
+pub(crate) fn with_ties(ties: Ties) -> [List; 2] {
+    let (name, hosts) = match ties {
+        Ties::Md5 => ("MD5", ["3.100", "4.1", "4.192", "5.108", "2.61", "5.110", "2.210", "5.207"]),
+        Ties::Md5WithPort => {
+            ("MD5 with port", ["2.53", "2.161", "1.124", "3.95", "0.225", "3.105", "3.170", "4.142"])
+        }
+        Ties::OneAtATime => {
+            ("one-at-a-time", ["3.5", "3.223", "7.231", "11.146", "11.200", "15.8", "15.28", "15.240"])
+        }
+        Ties::Sha1 => ("SHA-1", ["0.30", "3.38", "0.222", "4.43", "0.212", "4.181", "2.158", "5.10"]),
+        Ties::Crc32 => ("CRC-32", ["3.227", "30.1", "3.224", "30.2", "3.225", "30.3", "3.222", "30.4"]),
+    };
+    let hosts: Vec<Host> = hosts.map(|host| Host::tcp(format!("10.0.{host}"), 11211)).into();
+    let reversed = hosts.iter().rev().cloned().collect();
+    [List::new(&format!("ties of {name}"), hosts), List::new(&format!("ties of {name}, reversed"), reversed)]
+}
+
+/// Sockets as libmemcached has them when they are added as hosts: with the usual port.
+pub(crate) fn sockets_as_hosts() -> List {
+    let named = |host: Host| match &host.place {
+        Place::Unix(path) => Host { name: Some(format!("{path}:11211")), ..host },
+        Place::Tcp { .. } => host,
+    };
+    List::new("unix sockets as hosts", sockets().into_iter().map(named).collect())
+}
+
 /// The same where a test can listen: what is not on the loopback interface is moved there, host names become
 /// names of twemproxy's.
 pub(crate) fn on_loopback(lists: Vec<List>) -> Vec<List> {
@@ -242,7 +284,20 @@ pub(crate) fn on_loopback(lists: Vec<List>) -> Vec<List> {
         [("::1", 21213), ("::1", 21211), ("127.77.0.1", 11211)].map(|(host, port)| Host::tcp(host, port));
     lists.push(weighted("IPv6", ipv6.into(), &[1, 2, 1]));
     lists.push(named());
+    lists.extend(with_ties(Ties::Md5).map(renamed));
     lists
+}
+
+/// Elsewhere, under the names that they had.
+fn renamed(list: List) -> List {
+    let host = |(index, host): (usize, Host)| {
+        let name = match &host.place {
+            Place::Tcp { host, .. } => host.clone(),
+            Place::Unix(path) => path.clone(),
+        };
+        Host { name: Some(name), ..moved((index, host)) }
+    };
+    List { hosts: list.hosts.into_iter().enumerate().map(host).collect(), ..list }
 }
 
 fn moved((index, host): (usize, Host)) -> Host {
