@@ -42,7 +42,7 @@ const SEED: u64 = 6;
 /// Keys of each kind in the records, and lists that are made up.
 const RECORDED: (usize, usize) = (35, 2);
 /// The same when a library is asked in every run of the tests.
-const ALWAYS: (usize, usize) = (30, 0);
+const ALWAYS: (usize, usize) = (60, 2);
 /// The same when all is asked; of the keys that are text there are more than 5,000 then.
 const ALL: (usize, usize) = (750, 8);
 
@@ -298,13 +298,15 @@ fn canary_live_answers_are_compared() {
     }
 }
 
+type MakesProgram = fn() -> Program;
+
 #[test]
 fn canary_a_missing_library_fails_and_says_what_installs_it() {
     let missing = || Program { path: "no-such-interpreter".into(), arguments: Vec::new() };
     let broken =
         || Program { path: "/bin/sh".into(), arguments: vec!["-c".into(), "echo no; exit 3".into()] };
     let silent = || Program { path: "/bin/true".into(), arguments: Vec::new() };
-    let programs: [(fn() -> Program, &str); 3] =
+    let programs: [(MakesProgram, &str); 3] =
         [(missing, "no-such-interpreter is missing"), (broken, "exit status: 3"), (silent, "it answered")];
     for (program, why) in programs {
         for (name, install) in [("dalli", "tests/oracles/install"), ("libmemcached", "tests/install")] {

@@ -40,7 +40,7 @@ fn tagged(random: &mut Random, number: usize) -> Vec<u8> {
     let parts: [&str; 11] = ["{", "}", "{", "}", "user", ":", "42", "::", "{}", "<", ">"];
     let mut key = number.to_string();
     for _ in 0..random.between(1, 7) {
-        key.push_str(*random.pick(&parts));
+        key.push_str(random.pick::<&str>(&parts));
     }
     key.into_bytes()
 }
