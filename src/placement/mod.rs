@@ -3,17 +3,45 @@
 //! A placement is a contract: keys that lie where it once put them must be found there for ever. So a
 //! placement never changes under its name, and golden vectors in the tests hold it.
 
+//! | file | subject |
+//! |---|---|
+//! | `rendezvous.rs` | the default, mcproxy's own |
+//! | `method.rs` | the names of placements |
+//! | `foreign.rs` | which original has which key hash and which table |
+//! | `ring.rs`, `points.rs` | the table of rings, and the points that each original puts there |
+//! | `buckets.rs` | lists of servers: modulo, jump, furc |
+//! | `pymemcache.rs` | the largest hash of server and key |
+//! | `address.rs` | how each original spells a server |
+//! | `part.rs` | what of a key is hashed: tags and prefixes |
+//! | `hash/` | hash functions of keys |
+//!
+//! # When servers are away
+//! Of no original is it taken over where keys go when a server fails: those that say it move keys of servers that
+//! stay. Here, whatever the placement, only the keys of those away go elsewhere, and when one more leaves or one
+//! returns, only keys that go from it or to it move; what [`crate::ownership`] does stands on that. On rings they
+//! go to the next point, in the ring's own direction, of a server that is there; by pymemcache's rule to the best
+//! of those left; from lists of buckets they are dealt out by mcproxy's own rendezvous among those left.
+
+mod address;
+mod buckets;
+mod foreign;
 pub mod hash;
 mod method;
 mod part;
+mod points;
+mod pymemcache;
 pub mod rendezvous;
+mod ring;
+#[cfg(test)]
+mod tests;
 mod why;
 
 pub use method::Method;
 pub use part::HashedPart;
 pub use why::Why;
 
-use rendezvous::Rendezvous;
+use foreign::Foreign;
+use rendezvous::{Rendezvous, WEIGHT_MAX};
 
 /// What a placement knows of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,28 +97,26 @@ impl Placement {
     /// A placement of this `method`, which hashes this `part` of a key.
     ///
     /// # Errors
-    /// A clause that says what of `servers` the original cannot have.
+    /// A clause that says what is wrong with the list, or what of it the original cannot have.
     pub fn new(method: Method, part: HashedPart, servers: &[Server]) -> Result<Self, String> {
+        check(servers)?;
         if method == Method::Rendezvous && part.is_whole() {
             return Ok(Placement::rendezvous(servers));
         }
-        Err(format!("{method} is not there yet"))
+        let foreign = Foreign::new(method, part, servers, &vec![false; servers.len()])?;
+        Ok(Placement { servers: servers.into(), rule: Rule::Foreign(Box::new(foreign)) })
     }
 
-    /// Why `key` lies where it does.
-    pub fn explain(&self, key: &[u8]) -> Why {
-        match &self.rule {
-            Rule::Rendezvous(_) => Why::Slot(rendezvous::slot(rendezvous::hash(key))),
-        }
-    }
-
-    /// The same rule without some of the servers, which keep their indexes: `away` has an entry for each.
+    /// The same rule without some of the servers, which keep their indexes: `away` has an entry for each. Those
+    /// that were away before count only if they are away still. Keys of servers that are there do not move.
     ///
     /// # Panics
     /// If no server is left.
     pub fn without(&self, away: &[bool]) -> Self {
+        assert!(away.contains(&false), "all servers are away");
         let rule = match &self.rule {
             Rule::Rendezvous(_) => Rule::Rendezvous(Rendezvous::without(&self.servers, away)),
+            Rule::Foreign(foreign) => Rule::Foreign(Box::new(foreign.without(&self.servers, away))),
         };
         Placement { servers: self.servers.clone(), rule }
     }
@@ -101,14 +127,22 @@ impl Placement {
         self.place(key).server
     }
 
-    /// The owner of `key`, and a hash of it that was made on the way.
+    /// The owner of `key`, and a hash of it.
     #[inline]
     pub fn place(&self, key: &[u8]) -> Place {
+        let hash = rendezvous::hash(key);
+        let server = match &self.rule {
+            Rule::Rendezvous(table) => table.slot_owner(rendezvous::slot(hash)),
+            Rule::Foreign(foreign) => foreign.owner(key),
+        };
+        Place { server, hash: hash as u32 }
+    }
+
+    /// Why `key` lies where it does.
+    pub fn explain(&self, key: &[u8]) -> Why {
         match &self.rule {
-            Rule::Rendezvous(table) => {
-                let hash = rendezvous::hash(key);
-                Place { server: table.slot_owner(rendezvous::slot(hash)), hash: hash as u32 }
-            }
+            Rule::Rendezvous(_) => Why::Slot(rendezvous::slot(rendezvous::hash(key))),
+            Rule::Foreign(foreign) => foreign.explain(key),
         }
     }
 }
@@ -126,4 +160,23 @@ pub struct Place {
 #[derive(Debug)]
 enum Rule {
     Rendezvous(Rendezvous),
+    Foreign(Box<Foreign>),
+}
+
+/// What no placement can do without.
+fn check(servers: &[Server]) -> Result<(), String> {
+    if servers.is_empty() || servers.len() > 1 << 16 {
+        return Err(format!("there must be 1 to 65,536 servers, not {}", servers.len()));
+    }
+    let mut names: Vec<&str> = servers.iter().map(|server| server.name.as_str()).collect();
+    names.sort_unstable();
+    if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(format!("two servers are named {}", pair[0]));
+    }
+    match servers.iter().find(|server| !(1..=WEIGHT_MAX).contains(&server.weight)) {
+        Some(Server { name, weight, .. }) => {
+            Err(format!("{name} has weight {weight}; it can be 1 to {WEIGHT_MAX}"))
+        }
+        None => Ok(()),
+    }
 }
