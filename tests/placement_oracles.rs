@@ -4,7 +4,7 @@
 //!
 //! Every run asks the libraries that `tests/install` installs for some hundred keys, and holds mcproxy against what
 //! all of them said once, in `tests/data/placement`. `make placement-oracles` installs all of them and asks them
-//! for 6,000 keys and for what is recorded; `make placement-oracles RECORD=1` writes the records.
+//! for 6,300 keys and for what is recorded; `make placement-oracles RECORD=1` writes the records.
 //! `MCPROXY_TEST_SEED=7` chooses other keys and lists.
 
 mod support;
@@ -29,6 +29,7 @@ use std::sync::Once;
 use ask::{Said, ask};
 use compare::{Mismatch, compare};
 use libraries::{Case, LIBRARIES, Library, library};
+use lists::Host;
 use record::Record;
 use support::programs::Program;
 use support::report::{grouped, say, seed_from_environment};
@@ -44,7 +45,7 @@ const RECORDED: (usize, usize) = (35, 2);
 /// The same when a library is asked in every run of the tests.
 const ALWAYS: (usize, usize) = (60, 2);
 /// The same when all is asked; of the keys that are text there are more than 5,000 then.
-const ALL: (usize, usize) = (750, 8);
+const ALL: (usize, usize) = (700, 8);
 
 #[test]
 fn libmemcached() {
@@ -231,16 +232,15 @@ fn make_record(library: &Library) {
     Record { version, cases, owners }.write(library);
 }
 
-/// The same list, its first and last servers in each other's place: mcproxy would have their keys confused.
-fn confused(case: &Case) -> Case {
+/// The same with one server more, of which the library knows nothing: mcproxy would look for some keys there.
+fn grown(case: &Case) -> Case {
     let mut case = case.clone();
-    let last = case.list.hosts.len() - 1;
-    case.list.hosts.swap(0, last);
+    case.list.hosts.push(Host::tcp("10.0.0.6", 11211));
     case
 }
 
 #[test]
-fn canary_two_servers_in_each_others_place_are_noticed_for_every_placement() {
+fn canary_a_server_too_many_is_noticed_for_every_placement() {
     let keys = record::read_keys();
     for library in LIBRARIES.iter() {
         let recorded = Record::read(library);
@@ -248,7 +248,7 @@ fn canary_two_servers_in_each_others_place_are_noticed_for_every_placement() {
             let golden = |case: &&Case| case.placement == rule.placement && case.list.name == "golden";
             let place =
                 recorded.cases.iter().position(|case| golden(&case)).expect("a record of each placement");
-            let case = confused(&recorded.cases[place]);
+            let case = grown(&recorded.cases[place]);
             let keys = taken(library, &case, &keys);
             let answers = (&keys[..], &recorded.owners[place][..]);
             let report =
@@ -264,7 +264,7 @@ fn canary_two_servers_in_each_others_place_are_noticed_for_every_placement() {
             ] {
                 assert!(mismatch.contains(word), "{word:?} is not in:\n{mismatch}");
             }
-            assert!(report.keys > keys.len() / 5, "{mismatch}");
+            assert!(report.keys > keys.len() / 12, "{mismatch}");
         }
     }
 }
@@ -283,7 +283,7 @@ fn canary_one_wrong_answer_among_all_is_noticed() {
     }
 }
 
-/// A library that was asked for another list answers another thing: the live answers are what is compared.
+/// It is the live answers that are compared.
 #[test]
 fn canary_live_answers_are_compared() {
     let all = extent() != Extent::Some;
@@ -291,8 +291,8 @@ fn canary_live_answers_are_compared() {
         let keys = keys::keys(SEED, ALWAYS.0);
         let cases = library.cases(SEED, 0);
         let cases: Vec<Case> = cases.into_iter().filter(|case| case.list.name == "golden").take(2).collect();
-        let asked: Vec<Case> = cases.iter().map(confused).collect();
-        let said = ask_all(library, &asked, &keys);
+        let said = ask_all(library, &cases, &keys);
+        let cases: Vec<Case> = cases.iter().map(grown).collect();
         let tally = compare_all(library, &cases, &keys, &said, "");
         assert_eq!(tally.mismatches.len(), cases.len(), "{}", library.name);
     }

@@ -67,7 +67,8 @@ const LIBMEMCACHED: &[Rule] =
 
 const PYTHON_MEMCACHED: &[Rule] = &[bytes("python-memcached")];
 
-const GOMEMCACHE: &[Rule] = &[bytes("gomemcache")];
+// It has a server as often as it shall weigh, in any order.
+const GOMEMCACHE: &[Rule] = &[Rule { placement: "gomemcache", keys: Keys::Bytes, weights: false }];
 
 const DALLI: &[Rule] = &[bytes("dalli")];
 

@@ -55,20 +55,20 @@ func check(err error) {
 	}
 }
 
-// Each server as often in the list as it weighs, as the library's users do it.
 func owners(servers []server, keys []string) []int {
 	var addresses []string
 	indexes := map[string]int{}
 	var list memcache.ServerList
 	for index, server := range servers {
+		if server.Weight != 1 {
+			check(fmt.Errorf("it has no weights: %v", server))
+		}
 		address := server.Unix
 		if address == "" {
 			address = net.JoinHostPort(server.Host, strconv.Itoa(server.Port))
 		}
 		indexes[address] = index
-		for i := 0; i < server.Weight; i++ {
-			addresses = append(addresses, address)
-		}
+		addresses = append(addresses, address)
 	}
 	check(list.SetServers(addresses...))
 	var chosen []int
