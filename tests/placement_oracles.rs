@@ -232,15 +232,17 @@ fn make_record(library: &Library) {
     Record { version, cases, owners }.write(library);
 }
 
-/// The same with one server more, of which the library knows nothing: mcproxy would look for some keys there.
-fn grown(case: &Case) -> Case {
+/// Another list: one server more, which moves keys where their hash is divided by the number of servers, and each in
+/// the place of the next, which moves them on rings.
+fn confused(case: &Case) -> Case {
     let mut case = case.clone();
+    case.list.hosts.rotate_left(1);
     case.list.hosts.push(Host::tcp("10.0.0.6", 11211));
     case
 }
 
 #[test]
-fn canary_a_server_too_many_is_noticed_for_every_placement() {
+fn canary_another_list_is_noticed_for_every_placement() {
     let keys = record::read_keys();
     for library in LIBRARIES.iter() {
         let recorded = Record::read(library);
@@ -248,7 +250,7 @@ fn canary_a_server_too_many_is_noticed_for_every_placement() {
             let golden = |case: &&Case| case.placement == rule.placement && case.list.name == "golden";
             let place =
                 recorded.cases.iter().position(|case| golden(&case)).expect("a record of each placement");
-            let case = grown(&recorded.cases[place]);
+            let case = confused(&recorded.cases[place]);
             let keys = taken(library, &case, &keys);
             let answers = (&keys[..], &recorded.owners[place][..]);
             let report =
@@ -264,7 +266,7 @@ fn canary_a_server_too_many_is_noticed_for_every_placement() {
             ] {
                 assert!(mismatch.contains(word), "{word:?} is not in:\n{mismatch}");
             }
-            assert!(report.keys > keys.len() / 12, "{mismatch}");
+            assert!(report.keys > keys.len() / 2, "{mismatch}");
         }
     }
 }
@@ -292,7 +294,7 @@ fn canary_live_answers_are_compared() {
         let cases = library.cases(SEED, 0);
         let cases: Vec<Case> = cases.into_iter().filter(|case| case.list.name == "golden").take(2).collect();
         let said = ask_all(library, &cases, &keys);
-        let cases: Vec<Case> = cases.iter().map(grown).collect();
+        let cases: Vec<Case> = cases.iter().map(confused).collect();
         let tally = compare_all(library, &cases, &keys, &said, "");
         assert_eq!(tally.mismatches.len(), cases.len(), "{}", library.name);
     }
