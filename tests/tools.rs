@@ -126,10 +126,13 @@ fn diff_says_which_share_moves_and_from_where_to_where() {
     assert_eq!(lines(&to_one, b""), [format!("moves {share} of keys"), format!("b\ta\t{share}")]);
 }
 
+/// Arguments, standard input, the status, and what the complaint says.
+type Bad<'a> = (&'a [&'a str], &'a [u8], i32, &'a [&'a str]);
+
 #[test]
 fn complaints_name_what_is_wrong() {
     let long = "k".repeat(251);
-    let table: &[(&[&str], &[u8], i32, &[&str])] = &[
+    let table: &[Bad] = &[
         (&["map", "--backends", "a"], b"", 2, &["KEY", "missing"]),
         (&["map", "key"], b"", 2, &["--backends", "missing"]),
         (&["map", "--backends", "a", "--placement", "ketama", "k"], b"", 2, &["--placement ketama", "dalli"]),
