@@ -51,9 +51,9 @@ fn plain_ketama(servers: &[Server]) -> Result<Vec<Point>, String> {
     Ok(points)
 }
 
-/// Names of each server on the ring of libmemcached with weights, of twemproxy and of spymemcached with weights;
-/// each gives four points. In their arithmetic of 32 bits, which for some counts of equal servers gives one less
-/// than 40.
+/// Names of each server on the ring of libmemcached with weights, of twemproxy and of spymemcached with
+/// weights; each gives four points. In their arithmetic of 32 bits, which for some counts of equal servers
+/// gives one less than 40.
 fn shares(servers: &[Server]) -> Vec<usize> {
     let total: u32 = servers.iter().map(|server| server.weight).sum();
     let share = |server: &Server| {
@@ -91,8 +91,8 @@ fn twemproxy(servers: &[Server]) -> Result<Vec<Point>, String> {
     ketama(&names, &shares, &twemproxy_order(servers))
 }
 
-/// 40 names of four points, or by weight once there are weights. Of equal points the last one counts, since each
-/// is put into a map.
+/// 40 names of four points, or by weight once there are weights. Of equal points the last one counts, since
+/// each is put into a map.
 fn spymemcached(servers: &[Server]) -> Result<Vec<Point>, String> {
     let names = servers.iter().map(|server| address::spymemcached(&server.label));
     let names: Vec<String> = names.collect::<Result<_, _>>()?;
