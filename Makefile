@@ -67,7 +67,7 @@ deny: ## cargo-deny of licences, sources and wildcards; built first if need be, 
 install-bench-tools: ## valgrind and iai-callgrind's runner, where they are missing
 	@benches/install
 
-install-test-tools: ## memcached, Go with gomemcache and the Python clients, where they are missing
+install-test-tools: ## memcached, nutcracker, Go with gomemcache and the Python clients, where they are missing
 	@tests/install
 
 perf: ## mcproxy beside its peers, into perf/results (about 12 minutes); QUICK=1: a smoke run of a minute

@@ -24,35 +24,46 @@ pub enum Listener {
     Unix(UnixListener),
 }
 
+/// Where the clients of a pool come in.
+pub struct Entrance {
+    /// All of its listeners.
+    pub listeners: Vec<Listener>,
+    /// Its workers.
+    pub control: Arc<Control>,
+    /// Its clients at most.
+    pub max_conns: usize,
+}
+
 /// The thread's state.
 pub struct Acceptor {
     poll: Poll,
-    listeners: Vec<Listener>,
-    control: Arc<Control>,
+    entrances: Vec<Entrance>,
+    /// By token: which listener of which entrance.
+    listeners: Vec<(usize, usize)>,
     max_conns: usize,
     out_of_descriptors: bool,
 }
 
 impl Acceptor {
-    /// An acceptor, and what stops it.
+    /// An acceptor with so many clients at most over all pools, and what stops it.
     ///
     /// # Errors
     /// The kernel gives no selector.
-    pub fn new(
-        mut listeners: Vec<Listener>,
-        control: Arc<Control>,
-        max_conns: usize,
-    ) -> io::Result<(Self, mio::Waker)> {
+    pub fn new(mut entrances: Vec<Entrance>, max_conns: usize) -> io::Result<(Self, mio::Waker)> {
         let poll = Poll::new()?;
-        for (index, listener) in listeners.iter_mut().enumerate() {
-            let (token, interest) = (Token(index), Interest::READABLE);
-            match listener {
-                Listener::Tcp(listener) => poll.registry().register(listener, token, interest)?,
-                Listener::Unix(listener) => poll.registry().register(listener, token, interest)?,
+        let mut listeners = Vec::new();
+        for (entrance, Entrance { listeners: own, .. }) in entrances.iter_mut().enumerate() {
+            for (index, listener) in own.iter_mut().enumerate() {
+                let (token, interest) = (Token(listeners.len()), Interest::READABLE);
+                match listener {
+                    Listener::Tcp(listener) => poll.registry().register(listener, token, interest)?,
+                    Listener::Unix(listener) => poll.registry().register(listener, token, interest)?,
+                }
+                listeners.push((entrance, index));
             }
         }
         let stop = mio::Waker::new(poll.registry(), STOP)?;
-        Ok((Acceptor { poll, listeners, control, max_conns, out_of_descriptors: false }, stop))
+        Ok((Acceptor { poll, entrances, listeners, max_conns, out_of_descriptors: false }, stop))
     }
 
     /// Accepts until it is stopped.
@@ -84,9 +95,10 @@ impl Acceptor {
     }
 
     /// Accepts all that wait at a listener. False if it has to be tried again later.
-    fn accept_all(&mut self, index: usize) -> bool {
+    fn accept_all(&mut self, token: usize) -> bool {
+        let (entrance, index) = self.listeners[token];
         loop {
-            let accepted = match &self.listeners[index] {
+            let accepted = match &self.entrances[entrance].listeners[index] {
                 Listener::Tcp(listener) => listener.accept().map(|(stream, _)| Socket::Tcp(stream)),
                 Listener::Unix(listener) => listener.accept().map(|(stream, _)| Socket::Unix(stream)),
             };
@@ -95,7 +107,7 @@ impl Acceptor {
                     if std::mem::take(&mut self.out_of_descriptors) {
                         log::info!("accepting clients again");
                     }
-                    self.admit(socket);
+                    self.admit(entrance, socket);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
                 Err(error) if is_passing(&error) => {}
@@ -109,8 +121,10 @@ impl Acceptor {
         }
     }
 
-    fn admit(&self, mut socket: Socket) {
-        if self.control.clients() >= self.max_conns {
+    fn admit(&self, entrance: usize, mut socket: Socket) {
+        let Entrance { control, max_conns, .. } = &self.entrances[entrance];
+        let all = || self.entrances.iter().map(|entrance| entrance.control.clients()).sum::<usize>();
+        if control.clients() >= *max_conns || (self.entrances.len() > 1 && all() >= self.max_conns) {
             let words = b"ERROR Too many open connections\r\n";
             // It is closed in any case; whether it still listens is its own affair.
             let _ = match &mut socket {
@@ -120,7 +134,7 @@ impl Acceptor {
             return;
         }
         socket.set_options();
-        self.control.place_client(socket);
+        control.place_client(socket);
     }
 }
 

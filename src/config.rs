@@ -11,26 +11,65 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 
-pub use crate::placement::Label;
+use crate::detect::Detect;
+use crate::map::Map;
+pub use crate::placement::{HashedPart, Label, Method};
+use crate::placement::{Placement, Server};
 pub use crate::proxy::settings::{ReadErrors, Rejoin};
 
 mod address;
+mod nutcracker;
 #[cfg(test)]
 mod tests;
+mod tools;
 
-/// What the program was asked to do, checked and with every default filled in.
+/// What the program was asked for.
+#[derive(Debug)]
+pub enum Command {
+    /// To serve.
+    Serve(Program),
+    /// To say where keys lie.
+    Map(Map),
+    /// To find out how keys were placed.
+    Detect(Detect),
+}
+
+/// What the program was asked to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// One, or those of a file in its order; never empty. What they say of the process, its log, its memory and
+    /// its end, is the same in all.
+    pub pools: Vec<Config>,
+    /// Most clients connected at the same time, over all pools.
+    pub max_conns: usize,
+    /// What is otherwise than a file says or means: lines to log at the start.
+    pub warnings: Vec<String>,
+}
+
+/// A pool, checked and with every default filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// Its name, if it stands in a file.
+    pub pool: Option<String>,
     /// Where clients are accepted; never empty.
     pub listen: Vec<Listen>,
+    /// Connections that may wait to be accepted.
+    pub backlog: u32,
+    /// The permissions of the files of unix sockets; None: what the umask leaves.
+    pub socket_mode: Option<u32>,
     /// The memcached servers in the order given; never empty, names all different.
     pub backends: Vec<Backend>,
+    /// Which backend a key belongs to.
+    pub placement: Method,
+    /// What of a key decides that.
+    pub hashed_part: HashedPart,
     /// Workers.
     pub threads: usize,
-    /// Most clients connected at the same time, over all workers.
+    /// Most clients connected at the same time, over all its workers.
     pub max_conns: usize,
     /// After which a request without an answer gets its error.
     pub timeout: Duration,
@@ -81,12 +120,21 @@ pub enum Listen {
 pub struct Backend {
     /// Where it is reached.
     pub address: Address,
-    /// 1 to 1000.
+    /// 1 to 1000; in twemproxy's file 1 to 1,000,000.
     pub weight: u32,
     /// Its identity for placement, errors and `stats`; printable ASCII without spaces.
     pub name: String,
     /// What placements made for other programs call it.
     pub label: Label,
+    /// Its name if it was given one, else its address as it is spelled in the configuration.
+    pub entry: String,
+}
+
+impl Backend {
+    /// What a placement knows of it.
+    pub fn server(&self) -> Server {
+        Server { name: self.name.clone(), weight: self.weight, label: self.label.clone() }
+    }
 }
 
 /// Where a backend is reached.
@@ -120,10 +168,16 @@ pub struct Exit {
 ///
 /// # Errors
 /// `--help` and `--version` end with status 0, everything that can't be used with status 2.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Config, Exit> {
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Exit> {
     let arguments = utf8(arguments)?;
-    let raw = Arguments::try_parse_from(arguments).map_err(|error| exit_of(&error))?;
-    resolve(&raw).map_err(|text| Exit { status: 2, text: format!("mcproxy: {text}") })
+    let matches = Arguments::command().try_get_matches_from(arguments).map_err(|error| exit_of(&error))?;
+    let raw = Arguments::from_arg_matches(&matches).map_err(|error| exit_of(&error))?;
+    let command = match (raw.tool(), &raw.nutcracker) {
+        (Some(tool), _) => tool,
+        (None, Some(file)) => pools_of_file(file, &raw, &matches).map(Command::Serve),
+        (None, None) => resolve(&raw).map(Command::Serve),
+    };
+    command.map_err(|text| Exit { status: 2, text: format!("mcproxy: {text}") })
 }
 
 impl fmt::Display for Listen {
@@ -147,7 +201,11 @@ To try it without a memcached:
 /// A memcached proxy: text, meta and binary on one port, batched, with CAS that stays true.
 #[derive(Parser)]
 #[command(name = "mcproxy", version, after_help = EXAMPLE, max_term_width = 100)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 struct Arguments {
+    #[command(subcommand)]
+    tool: Option<tools::Tool>,
+
     /// Where to accept clients: `:11311` (all addresses), `127.0.0.1:11311`, `[::1]:11311` or
     /// `unix:/path`; repeatable
     #[arg(long, value_name = "ADDR", default_value = ":11211", allow_hyphen_values = true)]
@@ -158,6 +216,14 @@ struct Arguments {
     /// weights 1 to 1000
     #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
     backends: Option<String>,
+
+    #[command(flatten)]
+    placement: tools::PlacementArguments,
+
+    /// Serve the pools of a configuration file of twemproxy (nutcracker), each key where it has it; flags
+    /// that the file answers are refused beside it
+    #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
+    nutcracker: Option<String>,
 
     /// Workers [default: the cores this process may use, at most 4]
     #[arg(short, long, value_name = "N", allow_hyphen_values = true)]
@@ -231,7 +297,10 @@ struct Arguments {
 const DEFAULT_MEMORY_LIMIT: usize = 192 << 20;
 const DEFAULT_THREADS_MAX: usize = 4;
 const THREADS: RangeInclusive<u64> = 1..=64;
-const MAX_CONNS: RangeInclusive<u64> = 1..=1_000_000;
+const MAX_CONNS_MAX: usize = 1_000_000;
+const MAX_CONNS: RangeInclusive<u64> = 1..=MAX_CONNS_MAX as u64;
+/// As memcached's -b.
+const DEFAULT_BACKLOG: u32 = 1024;
 const FAILURE_LIMIT: RangeInclusive<u64> = 1..=1_000_000;
 /// What memcached takes for -I, bytes.
 const MAX_VALUE: RangeInclusive<u64> = 1 << 10..=1 << 30;
@@ -242,19 +311,63 @@ const TIME_MAX: Duration = Duration::from_secs(3600);
 const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(5);
 const CAS_FENCE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86400);
 
+/// Flags that twemproxy's file answers, by their names for clap.
+const ANSWERED_BY_FILE: [&str; 10] = [
+    "listen",
+    "backends",
+    "placement",
+    "hash_tag",
+    "hash_strip_prefix",
+    "timeout",
+    "connect_timeout",
+    "failure_limit",
+    "retry_interval",
+    "auto_eject",
+];
+
 /// The second stage. An error is the line to print, without the program's name.
-fn resolve(raw: &Arguments) -> Result<Config, String> {
+fn resolve(raw: &Arguments) -> Result<Program, String> {
+    let listen = address::listen_list(&raw.listen)?;
+    let Some(list) = &raw.backends else {
+        return Err("--backends: missing; it lists the memcached servers, as in \
+                    --backends 10.0.0.1,10.0.0.2 (or embedded:3, to try mcproxy out)"
+            .to_string());
+    };
+    let (method, part) = raw.placement.resolve()?;
+    let backends = address::backend_list(list)?;
+    placement(method, &part, &backends)?;
+    let config = Config { listen, backends, placement: method, hashed_part: part, ..without_servers(raw)? };
+    Ok(Program { max_conns: config.max_conns, pools: vec![config], warnings: Vec::new() })
+}
+
+/// The second stage with `--nutcracker`.
+fn pools_of_file(file: &str, raw: &Arguments, matches: &ArgMatches) -> Result<Program, String> {
+    let given = |id: &&&str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    if let Some(id) = ANSWERED_BY_FILE.iter().find(given) {
+        let flag = id.replace('_', "-");
+        return Err(format!("--{flag}: not together with --nutcracker, whose file answers it"));
+    }
+    nutcracker::program(file, &without_servers(raw)?, given(&&"max_conns"))
+}
+
+/// The placement of these servers. An error is the line to print.
+fn placement(method: Method, part: &HashedPart, backends: &[Backend]) -> Result<Placement, String> {
+    let servers: Vec<Server> = backends.iter().map(Backend::server).collect();
+    Placement::new(method, part.clone(), &servers)
+        .map_err(|what| complaint("--placement", &method.to_string(), what))
+}
+
+/// What is said neither of clients' addresses nor of servers.
+fn without_servers(raw: &Arguments) -> Result<Config, String> {
     let all = TIME_MIN..=TIME_MAX;
     Ok(Config {
-        listen: address::listen_list(&raw.listen)?,
-        backends: match &raw.backends {
-            Some(list) => address::backend_list(list)?,
-            None => {
-                return Err("--backends: missing; it lists the memcached servers, as in \
-                            --backends 10.0.0.1,10.0.0.2 (or embedded:3, to try mcproxy out)"
-                    .to_string());
-            }
-        },
+        pool: None,
+        listen: Vec::new(),
+        backlog: DEFAULT_BACKLOG,
+        socket_mode: None,
+        backends: Vec::new(),
+        placement: Method::Rendezvous,
+        hashed_part: HashedPart::default(),
         threads: match &raw.threads {
             Some(text) => flag_number("--threads", text, THREADS)? as usize,
             None => default_threads(),

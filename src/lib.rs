@@ -6,8 +6,9 @@
 //!
 //! | module | subject |
 //! |---|---|
-//! | [`config`] | command line -> checked, resolved [`config::Config`] |
+//! | [`config`] | command line, twemproxy's file -> checked, resolved pools ([`config::Program`]) |
 //! | [`server`] | control plane: start, signals, end |
+//! | [`logging`] | log lines, and of which pool they speak |
 //! | [`listen`], [`acceptor`] | where clients come in, and how they are dealt out to workers |
 //! | [`resolver`] | backends' names -> addresses, off the loops |
 //! | [`control`] | what threads share: mailboxes and the count of clients |
@@ -31,10 +32,13 @@ pub mod buffer;
 pub mod config;
 pub mod control;
 pub mod control_loop;
+pub mod detect;
 pub mod embedded;
 pub mod io;
 pub mod limits;
 pub mod listen;
+pub mod logging;
+pub mod map;
 pub mod memory;
 pub mod ownership;
 pub mod placement;

@@ -2,27 +2,27 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream};
 use std::path::Path;
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::acceptor::Listener;
 use crate::config::Listen;
 
-/// Connections that wait to be accepted, at most; memcached's -b.
-const BACKLOG: i32 = 1024;
-
-/// A bound listener, and what it really listens at.
+/// A bound listener, and what it really listens at. So many connections may wait to be accepted; the file of a unix
+/// socket gets these permissions, if any.
 ///
 /// # Errors
-/// What bind(2) and listen(2) say.
-pub fn bind(listen: &Listen) -> io::Result<(Listener, Listen)> {
+/// What bind(2), listen(2) and chmod(2) say.
+pub fn bind(listen: &Listen, backlog: u32, mode: Option<u32>) -> io::Result<(Listener, Listen)> {
+    let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
     match listen {
         Listen::Tcp { host, port } => {
             let socket = match host {
-                Some(host) => bind_tcp(SocketAddr::new(*host, *port))?,
-                None => bind_all(*port)?,
+                Some(host) => bind_tcp(SocketAddr::new(*host, *port), backlog)?,
+                None => bind_all(*port, backlog)?,
             };
             socket.set_nonblocking(true)?;
             let listener: std::net::TcpListener = socket.into();
@@ -30,7 +30,10 @@ pub fn bind(listen: &Listen) -> io::Result<(Listener, Listen)> {
             Ok((Listener::Tcp(mio::net::TcpListener::from_std(listener)), bound))
         }
         Listen::Unix(path) => {
-            let listener = bind_unix(path)?;
+            let listener = bind_unix(path, backlog)?;
+            if let Some(mode) = mode {
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+            }
             listener.set_nonblocking(true)?;
             Ok((Listener::Unix(mio::net::UnixListener::from_std(listener)), listen.clone()))
         }
@@ -38,29 +41,29 @@ pub fn bind(listen: &Listen) -> io::Result<(Listener, Listen)> {
 }
 
 /// All addresses: one socket for IPv6 and IPv4, or one for IPv4 where there is no IPv6.
-fn bind_all(port: u16) -> io::Result<Socket> {
-    match bind_tcp(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)) {
+fn bind_all(port: u16, backlog: i32) -> io::Result<Socket> {
+    match bind_tcp(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port), backlog) {
         Err(error) if error.kind() != ErrorKind::AddrInUse => {
-            bind_tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))
+            bind_tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port), backlog)
         }
         other => other,
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
+fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(backlog)?;
     Ok(socket)
 }
 
 /// A socket file that nobody listens at any more is replaced, as memcached does; one in use is not.
-fn bind_unix(path: &Path) -> io::Result<StdUnixListener> {
-    match StdUnixListener::bind(path) {
+fn bind_unix(path: &Path, backlog: i32) -> io::Result<StdUnixListener> {
+    match listen_unix(path, backlog) {
         Err(error) if error.kind() == ErrorKind::AddrInUse && UnixStream::connect(path).is_err() => {
             let is_socket = std::fs::symlink_metadata(path)
                 .is_ok_and(|metadata| std::os::unix::fs::FileTypeExt::is_socket(&metadata.file_type()));
@@ -68,8 +71,15 @@ fn bind_unix(path: &Path) -> io::Result<StdUnixListener> {
                 return Err(error);
             }
             std::fs::remove_file(path)?;
-            StdUnixListener::bind(path)
+            listen_unix(path, backlog)
         }
         other => other,
     }
+}
+
+fn listen_unix(path: &Path, backlog: i32) -> io::Result<StdUnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
 }

@@ -12,9 +12,9 @@ const DEFAULT_PORT: u16 = 11211;
 const WEIGHT: RangeInclusive<u64> = 1..=1000;
 const EMBEDDED: RangeInclusive<u64> = 1..=64;
 /// More backends than this make the placement's table slow to build, and are more likely a mistake.
-const BACKENDS_MAX: usize = 1024;
+pub(super) const BACKENDS_MAX: usize = 1024;
 /// Bytes of a name.
-const NAME_MAX: usize = 250;
+pub(super) const NAME_MAX: usize = 250;
 /// The longest name that DNS can hold, without the last dot, bytes.
 const HOST_MAX: usize = 253;
 /// sun_path holds 108 bytes on Linux, the NUL included.
@@ -81,7 +81,7 @@ fn ip(text: &str) -> Option<IpAddr> {
     }
 }
 
-fn unix_path(path: &str) -> Result<PathBuf, String> {
+pub(super) fn unix_path(path: &str) -> Result<PathBuf, String> {
     if !path.starts_with('/') || path.ends_with('/') || path.contains('\0') {
         return Err(
             "a unix socket needs the absolute path of a file, as in unix:/run/memcached.sock".to_string()
@@ -115,11 +115,11 @@ fn backend_entry(entry: &str) -> Result<Vec<Backend>, String> {
         None => 1,
     };
     let (address, default_name) = address(place)?;
-    let (name, label) = match name {
-        Some(name) => (checked_name(name)?, Label::Name(name.to_string())),
-        None => (default_name, label(place)?),
+    let (name, label, entry) = match name {
+        Some(name) => (checked_name(name)?, Label::Name(name.to_string()), name),
+        None => (default_name, label(place)?, place),
     };
-    Ok(vec![Backend { address, weight, name, label }])
+    Ok(vec![Backend { address, weight, name, label, entry: entry.to_string() }])
 }
 
 fn embedded(place: &str) -> Result<Vec<Backend>, String> {
@@ -129,7 +129,7 @@ fn embedded(place: &str) -> Result<Vec<Backend>, String> {
         .map(|n| {
             let name = format!("embedded-{n}");
             let label = Label::Name(name.clone());
-            Backend { address: Address::Embedded, weight: 1, name, label }
+            Backend { address: Address::Embedded, weight: 1, entry: name.clone(), name, label }
         })
         .collect())
 }
@@ -146,7 +146,7 @@ fn checked_name(name: &str) -> Result<String, String> {
 }
 
 /// The address that `place` means, and the name of a backend that is given none.
-fn address(place: &str) -> Result<(Address, String), String> {
+pub(super) fn address(place: &str) -> Result<(Address, String), String> {
     if let Some(path) = place.strip_prefix("unix:") {
         let path = unix_path(path)?;
         let name = place.to_string();

@@ -6,8 +6,13 @@ use std::time::Duration;
 
 use super::*;
 
+/// The one pool of a command line.
 fn parsed(words: &[&str]) -> Result<Config, Exit> {
-    parse(std::iter::once("mcproxy").chain(words.iter().copied()).map(OsString::from))
+    let command = parse(std::iter::once("mcproxy").chain(words.iter().copied()).map(OsString::from))?;
+    let Command::Serve(program) = command else { panic!("{words:?} does not serve: {command:?}") };
+    assert_eq!((program.pools.len(), program.max_conns), (1, program.pools[0].max_conns), "{words:?}");
+    assert!(program.warnings.is_empty(), "{words:?}: {:?}", program.warnings);
+    Ok(program.pools.into_iter().next().expect("one"))
 }
 
 fn good(words: &[&str]) -> Config {
@@ -43,12 +48,18 @@ fn host(host: &str, port: u16) -> Address {
 fn defaults_are_those_of_the_manual() {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let expected = Config {
+        pool: None,
+        backlog: 1024,
+        socket_mode: None,
+        placement: Method::Rendezvous,
+        hashed_part: HashedPart::default(),
         listen: vec![Listen::Tcp { host: None, port: 11211 }],
         backends: vec![Backend {
             address: host("a", 11211),
             weight: 1,
             name: "a:11211".to_string(),
             label: tcp("a", 11211),
+            entry: "a".to_string(),
         }],
         threads: cores.min(4),
         max_conns: 10_000,

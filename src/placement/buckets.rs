@@ -1,6 +1,6 @@
 //! Lists of buckets, each with its server, and the ways from a hash to a bucket.
 
-use super::rendezvous::Rendezvous;
+use super::rendezvous::{Rendezvous, WEIGHT_MAX};
 use super::{Server, rendezvous};
 
 /// The server of each bucket. When some are away, the keys of their buckets go to those left by mcproxy's own
@@ -33,10 +33,7 @@ impl Found {
 impl Buckets {
     pub(super) fn new(owners: Vec<u16>, servers: &[Server], away: &[bool]) -> Self {
         let some = away.contains(&true);
-        Buckets {
-            owners: owners.into(),
-            away: some.then(|| (away.into(), Rendezvous::without(servers, away))),
-        }
+        Buckets { owners: owners.into(), away: some.then(|| (away.into(), stand_ins(servers, away))) }
     }
 
     /// Buckets in the list.
@@ -57,6 +54,13 @@ impl Buckets {
             _ => Found::Home(server),
         }
     }
+}
+
+/// mcproxy's own rendezvous among those left, for keys whose own server is away. Its weights end at 1000, and those
+/// of twemproxy's files do not.
+pub(super) fn stand_ins(servers: &[Server], away: &[bool]) -> Rendezvous {
+    let bounded = |server: &Server| Server { weight: server.weight.min(WEIGHT_MAX), ..server.clone() };
+    Rendezvous::without(&servers.iter().map(bounded).collect::<Vec<_>>(), away)
 }
 
 /// Jump consistent hash (Lamping and Veach, 2014), in memcached's arithmetic.

@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::buckets::{Buckets, FURC_SEED, Found, furc, jump};
+use super::buckets::{Buckets, FURC_SEED, Found, furc, jump, stand_ins};
 use super::hash::{KeyHash, TwemproxyHash, mcrouter_part, murmur64a};
 use super::pymemcache::{Keys, Scores};
 use super::rendezvous::{self, Rendezvous};
@@ -152,7 +152,7 @@ fn ring(method: Method, servers: &[Server], away: &[bool]) -> Result<Table, Stri
     points.retain(|point| !away[usize::from(point.server)]);
     if points.is_empty() {
         // Only servers are left whose weights, beside those of the others, are too small for a point.
-        return Ok(Table::Rendezvous(Rendezvous::without(servers, away)));
+        return Ok(Table::Rendezvous(stand_ins(servers, away)));
     }
     let hash = match method {
         Method::LibmemcachedKetama => KeyHash::Twemproxy(TwemproxyHash::OneAtATime),

@@ -48,7 +48,7 @@ use rendezvous::{Rendezvous, WEIGHT_MAX};
 pub struct Server {
     /// The configured name, the server's identity (`host:port` unless given).
     pub name: String,
-    /// 1 to 1000.
+    /// 1 to 1000; by twemproxy's rules to 1,000,000, modulo to as much in all.
     pub weight: u32,
     /// What those who placed keys before called it.
     pub label: Label,
@@ -99,7 +99,7 @@ impl Placement {
     /// # Errors
     /// A clause that says what is wrong with the list, or what of it the original cannot have.
     pub fn new(method: Method, part: HashedPart, servers: &[Server]) -> Result<Self, String> {
-        check(servers)?;
+        check(method, servers)?;
         if method == Method::Rendezvous && part.is_whole() {
             return Ok(Placement::rendezvous(servers));
         }
@@ -163,8 +163,11 @@ enum Rule {
     Foreign(Box<Foreign>),
 }
 
+/// twemproxy itself takes what an int holds, and its own example has a weight of 100000.
+pub const TWEMPROXY_WEIGHT_MAX: u32 = 1_000_000;
+
 /// What no placement can do without.
-fn check(servers: &[Server]) -> Result<(), String> {
+fn check(method: Method, servers: &[Server]) -> Result<(), String> {
     if servers.is_empty() || servers.len() > 1 << 16 {
         return Err(format!("there must be 1 to 65,536 servers, not {}", servers.len()));
     }
@@ -173,9 +176,18 @@ fn check(servers: &[Server]) -> Result<(), String> {
     if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(format!("two servers are named {}", pair[0]));
     }
-    match servers.iter().find(|server| !(1..=WEIGHT_MAX).contains(&server.weight)) {
+    let (most, most_in_all) = match method {
+        Method::TwemproxyKetama(_) => (TWEMPROXY_WEIGHT_MAX, u64::MAX),
+        // It has a list that is as long.
+        Method::TwemproxyModula(_) => (TWEMPROXY_WEIGHT_MAX, u64::from(TWEMPROXY_WEIGHT_MAX)),
+        _ => (WEIGHT_MAX, u64::MAX),
+    };
+    if servers.iter().map(|server| u64::from(server.weight)).sum::<u64>() > most_in_all {
+        return Err(format!("the weights are more than {most_in_all} in all"));
+    }
+    match servers.iter().find(|server| !(1..=most).contains(&server.weight)) {
         Some(Server { name, weight, .. }) => {
-            Err(format!("{name} has weight {weight}; it can be 1 to {WEIGHT_MAX}"))
+            Err(format!("{name} has weight {weight}; it can be 1 to {most}"))
         }
         None => Ok(()),
     }

@@ -20,6 +20,7 @@ use crate::time::Time;
 
 use super::Proxy;
 use super::replies::{Answer, First, Slots};
+use super::unread::Unread;
 
 /// The protocol a client speaks, told by its first byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,8 +38,7 @@ pub(super) enum Protocol {
 #[derive(Debug, Default)]
 pub(super) struct Client {
     pub(super) protocol: Protocol,
-    /// Bytes received and not parsed: an unfinished frame, or what waits while the client is stalled.
-    pub(super) unread: Vec<u8>,
+    pub(super) unread: Unread,
     pub(super) progress: Progress,
     /// Bytes of a refused value still to be dropped, and what to answer then.
     pub(super) swallow: Option<Box<Swallow>>,
@@ -237,7 +237,7 @@ impl Proxy {
             return;
         }
         client.ending = true;
-        client.unread = Vec::new();
+        client.unread = Unread::default();
         client.swallow = None;
         self.touch_client(conn);
     }
@@ -247,7 +247,7 @@ impl Proxy {
         let Some(client) = self.client(conn) else { return };
         if std::mem::take(&mut client.stalled) {
             client.gone = true;
-            let unread = std::mem::take(&mut client.unread);
+            let unread = client.unread.take();
             self.take_client_bytes(conn, &unread);
         }
         self.close_client(conn);
@@ -371,7 +371,7 @@ impl Proxy {
                 continue;
             }
             client.stalled = false;
-            let unread = std::mem::take(&mut client.unread);
+            let unread = client.unread.take();
             self.take_client_bytes(conn, &unread);
             let Some(client) = self.client(conn) else { continue };
             if client.stalled {
@@ -418,7 +418,7 @@ impl Proxy {
         let Some(client) = self.client(conn) else { return };
         if !std::mem::replace(&mut client.closed, true) {
             client.ending = true;
-            client.unread = Vec::new();
+            client.unread = Unread::default();
             client.owed = client.sending;
             let outbox = std::mem::take(&mut client.outbox);
             let streams = client.slots.drop_all();
@@ -435,19 +435,22 @@ impl Proxy {
         loop {
             let Some(client) = self.clients.get_mut(conn.index(), conn.generation()) else { return };
             if client.stalled {
-                client.unread.extend_from_slice(bytes);
+                client.unread.buffer().extend_from_slice(bytes);
                 return;
             }
             if client.unread.is_empty() {
                 break;
+            }
+            if client.unread.is_long_line() {
+                return self.take_long_line(conn, bytes);
             }
             // Where a value ends is known, and what lies behind it need not be copied with it; of a line it
             // is not.
             let lacking = client.progress.needed.saturating_sub(client.unread.len());
             let ends = client.progress.scanned == 0 && lacking > 1;
             let (gathered, rest) = bytes.split_at(if ends { lacking.min(bytes.len()) } else { bytes.len() });
-            grow(&mut client.unread, gathered.len(), client.progress);
-            client.unread.extend_from_slice(gathered);
+            grow(client.unread.buffer(), gathered.len(), client.progress);
+            client.unread.buffer().extend_from_slice(gathered);
             bytes = rest;
             if client.unread.len() < client.progress.needed {
                 return;
@@ -455,18 +458,32 @@ impl Proxy {
             // A line without its end stays where it is: it may be long, and come in many pieces.
             if client.protocol == Protocol::Text
                 && let Step::Partial(partial) =
-                    text::parse(&client.unread, client.progress.scanned, &self.parser_limits)
+                    text::parse(client.unread.front(), client.progress.scanned, &self.parser_limits)
             {
                 client.progress = partial.into();
+                if client.progress.scanned > 0 {
+                    client.unread.is_part_of_line();
+                }
                 return;
             }
-            let unread = std::mem::take(&mut client.unread);
+            let unread = client.unread.take();
             self.take_gathered(conn, unread);
             if bytes.is_empty() {
                 return;
             }
         }
         self.take_frames(conn, bytes, None);
+    }
+
+    /// A get's line that has become long goes on: nothing has to be looked at but for its end.
+    fn take_long_line(&mut self, conn: ConnId, bytes: &[u8]) {
+        let line_max = self.settings.limits.get_line_max;
+        let Some(client) = self.client(conn) else { return };
+        client.unread.extend_long_line(bytes);
+        if bytes.contains(&b'\n') || client.unread.len() > line_max {
+            let unread = client.unread.take();
+            self.take_gathered(conn, unread);
+        }
     }
 
     fn take_gathered(&mut self, conn: ConnId, unread: Vec<u8>) {
@@ -548,8 +565,8 @@ impl Proxy {
         debug_assert!(client.unread.is_empty());
         client.progress = progress;
         client.began = client.moved;
-        grow(&mut client.unread, rest.len(), progress);
-        client.unread.extend_from_slice(rest);
+        grow(client.unread.buffer(), rest.len(), progress);
+        client.unread.buffer().extend_from_slice(rest);
         self.charge_client(conn);
     }
 
@@ -558,7 +575,7 @@ impl Proxy {
         self.counters.paused_reads += 1;
         let Some(client) = self.client(conn) else { return };
         client.stalled = true;
-        client.unread.extend_from_slice(rest);
+        client.unread.buffer().extend_from_slice(rest);
         if !std::mem::replace(&mut client.paused, true) {
             self.actions.push_back(Action::PauseRead(conn));
         }

@@ -12,7 +12,7 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `client.rs` | a client's state, what becomes of its bytes |
+//! | `client.rs`, `unread.rs` | a client's state, what becomes of its bytes |
 //! | `text_requests.rs`, `binary_requests.rs` | what each request becomes |
 //! | `replies.rs` | slots: answers in the order of requests |
 //! | `room.rs` | memory that is used again |
@@ -57,6 +57,7 @@ pub mod settings;
 mod shortage;
 mod table;
 mod text_requests;
+mod unread;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -130,7 +130,7 @@ impl Client {
                 Some(b"SERVER_ERROR out of memory storing object\r\n".to_vec())
             }
             Protocol::Binary => {
-                let header: &[u8; HEADER_BYTES] = self.unread.first_chunk()?;
+                let header: &[u8; HEADER_BYTES] = self.unread.front().first_chunk()?;
                 let opaque = [header[12], header[13], header[14], header[15]];
                 Some(response(header[1], opaque, status::OUT_OF_MEMORY, b"Out of memory allocating item."))
             }

@@ -511,3 +511,37 @@ fn an_overloaded_or_absent_backend_fails_the_whole_read_and_nothing_hangs() {
     let overloaded = error(0, "has too many requests waiting");
     assert_eq!(rig.got(client), overloaded.repeat(2));
 }
+
+/// A long line is gathered in pieces, whatever comes with its end; one that is too long ends the connection.
+#[test]
+fn a_get_of_megabytes_is_answered_whole_and_one_without_end_is_given_up() {
+    let keys: Vec<String> = (0..20_000).map(|number| format!("a-key-of-somebody-{number:012}")).collect();
+    let asked = format!("get {} last\r\nmn\r\nget ", keys.join(" "));
+    for piece in [4_096, 65_536, 300_000, 1 << 22] {
+        let mut rig = Rig::with(settings(|settings| settings.limits.get_line_max = asked.len()));
+        let client = rig.client();
+        for part in asked.as_bytes().chunks(piece) {
+            rig.receive(client, part);
+        }
+        let (mut values, mut asked_for) = (String::new(), 0);
+        loop {
+            match answer_all(&mut rig) {
+                0 => break,
+                answered => asked_for += answered,
+            }
+            values.push_str(&rig.got(client));
+        }
+        values.push_str(&rig.got(client));
+        let found = values.matches("VALUE ").count();
+        assert_eq!((asked_for, found), (20_001, 20_001), "pieces of {piece}");
+        assert!(values.ends_with("END\r\nMN\r\n"), "pieces of {piece}: {:?}", &values[values.len() - 40..]);
+        let endless = "k ".repeat(50_000);
+        let mut sent = 4;
+        while sent <= asked.len() {
+            rig.receive(client, &endless);
+            sent += endless.len();
+        }
+        let (gone, words) = rig.gone.pop().expect("it is closed");
+        assert_eq!((gone, &words[..]), (client, &b"CLIENT_ERROR line too long\r\n"[..]), "pieces of {piece}");
+    }
+}

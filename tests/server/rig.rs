@@ -73,6 +73,13 @@ impl Proxy {
         Proxy::spawn_by(shell, &["127.0.0.1:0"], backends, arguments).when_it_listens(1)
     }
 
+    /// With so many pools as a file of twemproxy's has them.
+    pub(crate) fn of_file(file: &Path, pools: usize, arguments: &[&str]) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.arg("--nutcracker").arg(file).args(arguments);
+        Proxy::by(command).when_it_listens(pools)
+    }
+
     fn spawn_by(mut command: Command, listen: &[&str], backends: &str, arguments: &[&str]) -> Self {
         for at in listen {
             command.args(["--listen", at]);
@@ -83,6 +90,10 @@ impl Proxy {
                 command.args([flag, NO_TIMEOUT]);
             }
         }
+        Proxy::by(command)
+    }
+
+    fn by(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let stdout = Printed::by(child.stdout.take().expect("piped"));

@@ -152,7 +152,7 @@ pub(crate) fn named_backends(addresses: &[SocketAddr]) -> String {
 }
 
 /// A port on which nothing listened a moment ago, and that this process has not given out before.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = (std::process::id() as u16).wrapping_mul(97);
     for _ in 0..PORT_COUNT {
