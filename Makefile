@@ -29,7 +29,7 @@ soak: ## MINUTES=30 of everything at once over real sockets, optimised: faults, 
 canaries: ## builds with a mistake in them, each of which the simulator must find
 	cargo test --test canaries -- --nocapture
 
-placement-oracles: ## asks the libraries that placements stand in for; RECORD=1 writes what they say into tests/data/placement
+placement-oracles: ## asks the libraries that placements stand in for; RECORD=1 writes down what they say
 	@tests/oracles/install
 	MCPROXY_PLACEMENT_ORACLES=$(if $(RECORD),record,all) cargo test --test placement_oracles
 
