@@ -15,14 +15,28 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 
-use crate::placement::Server;
+use crate::detect::Detect;
+use crate::map::Map;
 pub use crate::placement::{HashedPart, Label, Method};
+use crate::placement::{Placement, Server};
 pub use crate::proxy::settings::{ReadErrors, Rejoin};
 
 mod address;
 mod nutcracker;
 #[cfg(test)]
 mod tests;
+mod tools;
+
+/// What the program was asked for.
+#[derive(Debug)]
+pub enum Command {
+    /// To serve.
+    Serve(Program),
+    /// To say where keys lie.
+    Map(Map),
+    /// To find out how keys were placed.
+    Detect(Detect),
+}
 
 /// What the program was asked to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +126,8 @@ pub struct Backend {
     pub name: String,
     /// What placements made for other programs call it.
     pub label: Label,
+    /// Its name if it was given one, else its address as it is spelled in the configuration.
+    pub entry: String,
 }
 
 impl Backend {
@@ -152,15 +168,16 @@ pub struct Exit {
 ///
 /// # Errors
 /// `--help` and `--version` end with status 0, everything that can't be used with status 2.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Program, Exit> {
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Exit> {
     let arguments = utf8(arguments)?;
     let matches = Arguments::command().try_get_matches_from(arguments).map_err(|error| exit_of(&error))?;
     let raw = Arguments::from_arg_matches(&matches).map_err(|error| exit_of(&error))?;
-    let program = match &raw.nutcracker {
-        Some(file) => pools_of_file(file, &raw, &matches),
-        None => resolve(&raw),
+    let command = match (raw.tool(), &raw.nutcracker) {
+        (Some(tool), _) => tool,
+        (None, Some(file)) => pools_of_file(file, &raw, &matches).map(Command::Serve),
+        (None, None) => resolve(&raw).map(Command::Serve),
     };
-    program.map_err(|text| Exit { status: 2, text: format!("mcproxy: {text}") })
+    command.map_err(|text| Exit { status: 2, text: format!("mcproxy: {text}") })
 }
 
 impl fmt::Display for Listen {
@@ -184,7 +201,11 @@ To try it without a memcached:
 /// A memcached proxy: text, meta and binary on one port, batched, with CAS that stays true.
 #[derive(Parser)]
 #[command(name = "mcproxy", version, after_help = EXAMPLE, max_term_width = 100)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 struct Arguments {
+    #[command(subcommand)]
+    tool: Option<tools::Tool>,
+
     /// Where to accept clients: `:11311` (all addresses), `127.0.0.1:11311`, `[::1]:11311` or
     /// `unix:/path`; repeatable
     #[arg(long, value_name = "ADDR", default_value = ":11211", allow_hyphen_values = true)]
@@ -195,6 +216,9 @@ struct Arguments {
     /// weights 1 to 1000
     #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
     backends: Option<String>,
+
+    #[command(flatten)]
+    placement: tools::PlacementArguments,
 
     /// Serve the pools of a configuration file of twemproxy (nutcracker), each key where it has it; flags
     /// that the file answers are refused beside it
@@ -288,8 +312,18 @@ const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(5);
 const CAS_FENCE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86400);
 
 /// Flags that twemproxy's file answers, by their names for clap.
-const ANSWERED_BY_FILE: [&str; 7] =
-    ["listen", "backends", "timeout", "connect_timeout", "failure_limit", "retry_interval", "auto_eject"];
+const ANSWERED_BY_FILE: [&str; 10] = [
+    "listen",
+    "backends",
+    "placement",
+    "hash_tag",
+    "hash_strip_prefix",
+    "timeout",
+    "connect_timeout",
+    "failure_limit",
+    "retry_interval",
+    "auto_eject",
+];
 
 /// The second stage. An error is the line to print, without the program's name.
 fn resolve(raw: &Arguments) -> Result<Program, String> {
@@ -299,7 +333,10 @@ fn resolve(raw: &Arguments) -> Result<Program, String> {
                     --backends 10.0.0.1,10.0.0.2 (or embedded:3, to try mcproxy out)"
             .to_string());
     };
-    let config = Config { listen, backends: address::backend_list(list)?, ..without_servers(raw)? };
+    let (method, part) = raw.placement.resolve()?;
+    let backends = address::backend_list(list)?;
+    placement(method, &part, &backends)?;
+    let config = Config { listen, backends, placement: method, hashed_part: part, ..without_servers(raw)? };
     Ok(Program { max_conns: config.max_conns, pools: vec![config], warnings: Vec::new() })
 }
 
@@ -311,6 +348,13 @@ fn pools_of_file(file: &str, raw: &Arguments, matches: &ArgMatches) -> Result<Pr
         return Err(format!("--{flag}: not together with --nutcracker, whose file answers it"));
     }
     nutcracker::program(file, &without_servers(raw)?, given(&&"max_conns"))
+}
+
+/// The placement of these servers. An error is the line to print.
+fn placement(method: Method, part: &HashedPart, backends: &[Backend]) -> Result<Placement, String> {
+    let servers: Vec<Server> = backends.iter().map(Backend::server).collect();
+    Placement::new(method, part.clone(), &servers)
+        .map_err(|what| complaint("--placement", &method.to_string(), what))
 }
 
 /// What is said neither of clients' addresses nor of servers.

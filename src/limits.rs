@@ -43,6 +43,9 @@ pub const GREETING_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a configuration file of twemproxy: a pool of 1,024 servers takes some 60,000.
 pub const NUTCRACKER_BYTES_MAX: usize = 1 << 20;
 
+/// Keys that `mcproxy detect` asks for; further ones of its file are left out.
+pub const DETECT_KEYS_MAX: usize = 100_000;
+
 /// Pools in it: each has threads of its own.
 pub const NUTCRACKER_POOLS_MAX: usize = 64;
 

@@ -1,25 +1,43 @@
 //! The program: arguments, allocator, run.
 
-use std::io::Write;
+use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
-use mcproxy::config::{self, Exit};
-use mcproxy::{logging, server};
+use mcproxy::config::{self, Command, Exit, Program};
+use mcproxy::{detect, logging, map, server};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     give_memory_back_at_once();
-    let program = match config::parse(std::env::args_os()) {
-        Ok(program) => program,
-        Err(exit) => return end(&exit),
-    };
+    match config::parse(std::env::args_os()) {
+        Ok(Command::Serve(program)) => serve(&program),
+        Ok(Command::Map(map)) => {
+            let mut output = BufWriter::new(io::stdout().lock());
+            let mapped = map::run(&map, &mut io::stdin().lock(), &mut output).and_then(|()| output.flush());
+            ended(mapped.or_else(closed_output).map_err(|error| error.to_string()))
+        }
+        Ok(Command::Detect(detect)) => ended(detect::run(&detect, &mut io::stdout(), &mut io::stderr())),
+        Err(exit) => end(&exit),
+    }
+}
+
+/// Who reads has what they wanted, as with `| head`.
+fn closed_output(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
+}
+
+fn serve(program: &Program) -> ExitCode {
     logging::init(program.pools[0].log_level);
     for warning in &program.warnings {
         log::warn!("{warning}");
     }
-    match server::run(&program) {
+    ended(server::run(program))
+}
+
+fn ended(result: Result<(), String>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => end(&Exit { status: 1, text: format!("mcproxy: {error}") }),
     }

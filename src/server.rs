@@ -66,8 +66,11 @@ fn prefix(program: &Program, config: &Config) -> String {
     }
 }
 
-/// The listeners of each pool, and what they listen at.
-fn bind(program: &Program) -> Result<Vec<(Vec<Listener>, Vec<Listen>)>, String> {
+/// A pool's listeners, and what they listen at.
+type Bound = (Vec<Listener>, Vec<Listen>);
+
+/// The listeners of each pool.
+fn bind(program: &Program) -> Result<Vec<Bound>, String> {
     let bind = |config: &Config| {
         let bound = config.listen.iter().map(|wanted| {
             listen::bind(wanted, config.backlog, config.socket_mode).map_err(|error| match &config.pool {

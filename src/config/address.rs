@@ -115,11 +115,11 @@ fn backend_entry(entry: &str) -> Result<Vec<Backend>, String> {
         None => 1,
     };
     let (address, default_name) = address(place)?;
-    let (name, label) = match name {
-        Some(name) => (checked_name(name)?, Label::Name(name.to_string())),
-        None => (default_name, label(place)?),
+    let (name, label, entry) = match name {
+        Some(name) => (checked_name(name)?, Label::Name(name.to_string()), name),
+        None => (default_name, label(place)?, place),
     };
-    Ok(vec![Backend { address, weight, name, label }])
+    Ok(vec![Backend { address, weight, name, label, entry: entry.to_string() }])
 }
 
 fn embedded(place: &str) -> Result<Vec<Backend>, String> {
@@ -129,7 +129,7 @@ fn embedded(place: &str) -> Result<Vec<Backend>, String> {
         .map(|n| {
             let name = format!("embedded-{n}");
             let label = Label::Name(name.clone());
-            Backend { address: Address::Embedded, weight: 1, name, label }
+            Backend { address: Address::Embedded, weight: 1, entry: name.clone(), name, label }
         })
         .collect())
 }

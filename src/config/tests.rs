@@ -8,7 +8,8 @@ use super::*;
 
 /// The one pool of a command line.
 fn parsed(words: &[&str]) -> Result<Config, Exit> {
-    let program = parse(std::iter::once("mcproxy").chain(words.iter().copied()).map(OsString::from))?;
+    let command = parse(std::iter::once("mcproxy").chain(words.iter().copied()).map(OsString::from))?;
+    let Command::Serve(program) = command else { panic!("{words:?} does not serve: {command:?}") };
     assert_eq!((program.pools.len(), program.max_conns), (1, program.pools[0].max_conns), "{words:?}");
     assert!(program.warnings.is_empty(), "{words:?}: {:?}", program.warnings);
     Ok(program.pools.into_iter().next().expect("one"))
@@ -58,6 +59,7 @@ fn defaults_are_those_of_the_manual() {
             weight: 1,
             name: "a:11211".to_string(),
             label: tcp("a", 11211),
+            entry: "a".to_string(),
         }],
         threads: cores.min(4),
         max_conns: 10_000,

@@ -15,7 +15,8 @@ pub(super) enum Address<'a> {
 const PORT: u16 = 11211;
 
 impl<'a> Address<'a> {
-    /// Reads names as `host[:port]`, `[v6][:port]`, `/path` or `unix:/path`.
+    /// Reads names as `host[:port]`, `[v6][:port]`, `/path` or `unix:/path`. A name `/path:port` is a socket that
+    /// libmemcached was given as a host, as PHP's `addServer('/path', 0)` does it, with port 11211.
     pub(super) fn of(label: &'a Label) -> Result<Self, String> {
         match label {
             Label::Tcp { host, port } => Ok(Address::Tcp { host, port: *port }),
@@ -26,7 +27,8 @@ impl<'a> Address<'a> {
         }
     }
 
-    /// `host` if the port is 11211, else `host:port`, and sockets as host `/path` with port 0: libmemcached's.
+    /// `host` if the port is 11211, else `host:port`, and sockets as host `/path` with port 0: libmemcached's, when
+    /// they come by `memcached_server_add_unix_socket` or PHP's `addServers`.
     pub(super) fn short(self) -> String {
         match self {
             Address::Tcp { host, port: PORT } => host.to_string(),
@@ -54,9 +56,15 @@ impl<'a> Address<'a> {
 }
 
 fn read(name: &str) -> Option<Address<'_>> {
-    let path = name.strip_prefix("unix:").unwrap_or(name);
-    if path.starts_with('/') {
+    if let Some(path) = name.strip_prefix("unix:").filter(|path| path.starts_with('/')) {
         return Some(Address::Unix(path));
+    }
+    if name.starts_with('/') {
+        let as_host = name.rsplit_once(':').and_then(|(host, port)| Some((host, decimal(port)?)));
+        return Some(match as_host {
+            Some((host, port)) if port > 0 => Address::Tcp { host, port },
+            _ => Address::Unix(name),
+        });
     }
     let (host, port) = match name.strip_prefix('[') {
         Some(rest) => rest.split_once(']')?,
@@ -85,8 +93,8 @@ pub(super) fn twemproxy(label: &Label) -> String {
 /// written out in full, and in brackets since Java 14.
 pub(super) fn spymemcached(label: &Label) -> Result<String, String> {
     if let Label::Name(name) = label
-        && name.contains('/')
-        && !matches!(read(name), Some(Address::Unix(_)))
+        && name.find('/').is_some_and(|slash| slash > 0)
+        && !name.starts_with("unix:/")
     {
         return Ok(name.clone());
     }
@@ -149,6 +157,8 @@ mod tests {
             ("[::1]:11212", Some(Address::Tcp { host: "::1", port: 11212 })),
             ("[::1]", Some(Address::Tcp { host: "::1", port: 11211 })),
             ("/run/a.sock", Some(Address::Unix("/run/a.sock"))),
+            ("/run/a.sock:11211", Some(Address::Tcp { host: "/run/a.sock", port: 11211 })),
+            ("/run/a:0", Some(Address::Unix("/run/a:0"))),
             ("unix:/run/a:1", Some(Address::Unix("/run/a:1"))),
             ("unix:1", Some(Address::Tcp { host: "unix", port: 1 })),
             ("", None),

@@ -123,7 +123,8 @@ fn modulo_of(method: Method, servers: &[Server]) -> Option<(KeyHash, Vec<u16>)> 
         Method::Gomemcache => (KeyHash::Twemproxy(TwemproxyHash::Crc32a), once),
         Method::SpymemcachedModula => (KeyHash::Java, once),
         Method::McrouterCrc32 => (KeyHash::Crc32Positive, once),
-        Method::PythonMemcached | Method::PhpMemcacheStandard => (KeyHash::Crc32NotZero, by_weight(&order)),
+        Method::PythonMemcached => (KeyHash::Twemproxy(TwemproxyHash::Crc32), by_weight(&order)),
+        Method::PhpMemcacheStandard => (KeyHash::Crc32NotZero, by_weight(&order)),
         _ => return None,
     })
 }

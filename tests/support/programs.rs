@@ -62,7 +62,8 @@ fn build_go_programs() -> Result<PathBuf, String> {
     command.env("GO111MODULE", "off").env("GOPATH", GOPATH).env("GOCACHE", scratch.join("go-cache"));
     // A newer Go than the one asked for must not be fetched, and a C compiler is not needed.
     command.env("GOTOOLCHAIN", "local").env("GOFLAGS", "").env("CGO_ENABLED", "0");
-    command.arg("build").arg("-o").arg(folder.join("")).args(["./gomemcache", "./kvdriver", "./gocounters"]);
+    command.arg("build").arg("-o").arg(folder.join(""));
+    command.args(["./gomemcache", "./kvdriver", "./gocounters", "../oracles/gomemcache_oracle"]);
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     run(&mut command, BUILD_DEADLINE).map_err(|output| format!("{command:?}:\n{output}"))?;
     Ok(folder)

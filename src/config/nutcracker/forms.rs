@@ -72,7 +72,8 @@ pub(super) fn server(text: &str) -> Result<(Backend, String), String> {
         None => default_name,
     };
     let hashed = name.map_or(hashed, str::to_string);
-    Ok((Backend { address, weight, name: identity, label: Label::Name(hashed.clone()) }, hashed))
+    let entry = identity.clone();
+    Ok((Backend { address, weight, name: identity, label: Label::Name(hashed.clone()), entry }, hashed))
 }
 
 /// A place as `--backends` takes it, and what twemproxy hashes when it has no name: the host alone if the port is

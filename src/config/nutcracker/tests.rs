@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::{Address, Label, Method, Rejoin, parse};
+use super::super::{Address, Command, Label, Method, Rejoin, parse};
 use super::*;
 
 const LISTEN: &str = "  listen: 127.0.0.1:22121\n";
@@ -12,7 +12,8 @@ const SERVERS: &str = "  servers:\n   - 127.0.0.1:11211:1\n";
 
 fn base(words: &[&str]) -> Config {
     let words = ["mcproxy", "--backends", "a", "--threads", "4"].iter().chain(words);
-    let program = parse(words.map(std::ffi::OsString::from)).expect("a good command line");
+    let command = parse(words.map(std::ffi::OsString::from)).expect("a good command line");
+    let Command::Serve(program) = command else { panic!("it does not serve") };
     program.pools.into_iter().next().expect("a pool")
 }
 
@@ -155,7 +156,8 @@ fn servers_have_the_address_the_weight_and_the_name_that_is_hashed() {
     ];
     for (text, address, weight, name, hashed) in table {
         let label = Label::Name(hashed.to_string());
-        let expected = super::super::Backend { address, weight, name: name.to_string(), label };
+        let (name, entry) = (name.to_string(), name.to_string());
+        let expected = super::super::Backend { address, weight, name, label, entry };
         assert_eq!(backends(&[text]), Ok(vec![expected]), "{text}");
     }
     let modula =

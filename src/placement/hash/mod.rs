@@ -93,7 +93,7 @@ impl TwemproxyHash {
 pub(super) enum KeyHash {
     /// One of twemproxy's, which are libmemcached's too.
     Twemproxy(TwemproxyHash),
-    /// 15 bits of CRC-32, of which 0 counts as 1: python-memcached and PHP memcache's `standard`.
+    /// 15 bits of CRC-32, of which 0 counts as 1: PHP memcache's `standard`.
     Crc32NotZero,
     /// 31 bits of CRC-32: mcrouter.
     Crc32Positive,
