@@ -1,7 +1,7 @@
 # What people and CI call. Everything else is cargo's.
 .DEFAULT_GOAL := help
-.PHONY: help build test lint sim soak canaries placement-oracles bench bench-once bench-instructions bench-baseline install-test-tools \
-	install-bench-tools perf perf-instructions flamegraph fuzz fuzz-once miri deny
+.PHONY: help build test lint sim soak canaries placement-oracles bench bench-once bench-instructions bench-baseline \
+	install-test-tools install-bench-tools placement-table perf perf-instructions flamegraph fuzz fuzz-once miri deny
 
 # Where cargo puts what it builds; what only measures goes there too.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -49,6 +49,9 @@ bench-instructions: install-bench-tools ## the instructions of each operation, a
 
 bench-baseline: install-bench-tools ## makes the present figures the baselines
 	@benches/gate --rewrite
+
+placement-table: ## how evenly each placement spreads keys, and how many move; the README has the table
+	cargo run --release --quiet --example placement-table
 
 fuzz: ## all fuzz targets, SECONDS=60 each, two at a time; fuzz/README.md says what they compare
 	@fuzz/run $(or $(SECONDS),60)

@@ -147,6 +147,45 @@ fn placement(placed: (Placement, Stream)) -> (Placement, Stream) {
     placed
 }
 
+fn placed_elsewhere(name: &str) -> (Placement, Stream) {
+    (parts::placement_called(name), requests(Kind::Get))
+}
+
+#[library_benchmark(setup = placed_elsewhere)]
+#[bench::libmemcached_modula("libmemcached-modula")]
+#[bench::libmemcached_ketama("libmemcached-ketama")]
+#[bench::libmemcached_ketama_weighted("libmemcached-ketama-weighted")]
+#[bench::pymemcache("pymemcache")]
+#[bench::pymemcache_bytes("pymemcache-bytes")]
+#[bench::gomemcache("gomemcache")]
+#[bench::python_memcached("python-memcached")]
+#[bench::dalli("dalli")]
+#[bench::php_memcache("php-memcache")]
+#[bench::php_memcache_standard("php-memcache-standard")]
+#[bench::spymemcached_ketama("spymemcached-ketama")]
+#[bench::spymemcached_modula("spymemcached-modula")]
+#[bench::mcrouter_ch3("mcrouter-ch3")]
+#[bench::mcrouter_crc32("mcrouter-crc32")]
+#[bench::memcached_proxy_jump("memcached-proxy-jump")]
+#[bench::memcached_proxy_ring("memcached-proxy-ring")]
+#[bench::twemproxy_ketama_one_at_a_time("twemproxy-ketama:one_at_a_time")]
+#[bench::twemproxy_ketama_md5("twemproxy-ketama:md5")]
+#[bench::twemproxy_ketama_crc16("twemproxy-ketama:crc16")]
+#[bench::twemproxy_ketama_crc32("twemproxy-ketama:crc32")]
+#[bench::twemproxy_ketama_crc32a("twemproxy-ketama:crc32a")]
+#[bench::twemproxy_ketama_fnv1_64("twemproxy-ketama:fnv1_64")]
+#[bench::twemproxy_ketama_fnv1a_64("twemproxy-ketama:fnv1a_64")]
+#[bench::twemproxy_ketama_fnv1_32("twemproxy-ketama:fnv1_32")]
+#[bench::twemproxy_ketama_fnv1a_32("twemproxy-ketama:fnv1a_32")]
+#[bench::twemproxy_ketama_hsieh("twemproxy-ketama:hsieh")]
+#[bench::twemproxy_ketama_murmur("twemproxy-ketama:murmur")]
+#[bench::twemproxy_ketama_jenkins("twemproxy-ketama:jenkins")]
+#[bench::twemproxy_modula_fnv1a_64("twemproxy-modula:fnv1a_64")]
+fn placement_of(placed: (Placement, Stream)) -> (Placement, Stream) {
+    assert_eq!(parts::place(&placed.0, black_box(&placed.1.keys)), OPERATIONS);
+    placed
+}
+
 library_benchmark_group!(
     name = whole;
     config = LibraryBenchmarkConfig::default()
@@ -157,7 +196,7 @@ library_benchmark_group!(
 library_benchmark_group!(
     name = single;
     benchmarks = parser, parser_bytewise, parser_binary, reply_hit, reply_values, reply_line, reply_meta,
-        reply_binary, placement
+        reply_binary, placement, placement_of
 );
 
 /// Counts instructions and nothing else: simulated caches would make it slower, and gate nothing.

@@ -93,6 +93,12 @@ fn placement(criterion: &mut Criterion) {
     group.bench_function("rendezvous", |bencher| {
         bencher.iter(|| count(parts::place(&placement, black_box(&stream.keys))));
     });
+    for name in parts::foreign_placements() {
+        let placement = parts::placement_called(&name);
+        group.bench_function(&name, |bencher| {
+            bencher.iter(|| count(parts::place(&placement, black_box(&stream.keys))));
+        });
+    }
 }
 
 /// All of them were understood.

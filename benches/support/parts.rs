@@ -6,7 +6,7 @@ use std::hint::black_box;
 use mcproxy::embedded::session::Session;
 use mcproxy::embedded::store::Store;
 use mcproxy::limits::Limits;
-use mcproxy::placement::{Placement, Server};
+use mcproxy::placement::{HashedPart, Method, Placement, Server};
 use mcproxy::protocol::binary;
 use mcproxy::protocol::reply::{self, Frame, ReplyLimits};
 use mcproxy::protocol::text::{self, ParserLimits, Partial, Request, Step};
@@ -58,8 +58,24 @@ fn key(request: &[u8]) -> &[u8] {
 
 /// Before three backends.
 pub(crate) fn placement() -> Placement {
-    let names = ["10.0.0.1:11211", "10.0.0.2:11211", "10.0.0.3:11211"];
-    Placement::rendezvous(&names.map(|name| Server::named(name.to_string(), 1)))
+    Placement::rendezvous(&three())
+}
+
+/// The placement of this name before three backends.
+pub(crate) fn placement_called(name: &str) -> Placement {
+    let method = Method::parse(name).expect("a placement");
+    Placement::new(method, HashedPart::default(), &three()).expect("servers for every placement")
+}
+
+fn three() -> [Server; 3] {
+    ["10.0.0.1:11211", "10.0.0.2:11211", "10.0.0.3:11211"].map(|name| Server::named(name, 1))
+}
+
+/// The placements of other programs, twemproxy's key hashes over one of its tables.
+pub(crate) fn foreign_placements() -> impl Iterator<Item = String> {
+    let names = Method::all().into_iter().map(|method| method.to_string());
+    let again = |name: &String| name.starts_with("twemproxy-modula:") && name != "twemproxy-modula:fnv1a_64";
+    names.filter(move |name| name != "rendezvous" && !again(name))
 }
 
 /// Parses text and meta requests as the core does: in the short ways first. Gives how many there were; of gets

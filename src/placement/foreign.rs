@@ -50,7 +50,7 @@ impl Foreign {
 
     /// The owner of `key`.
     pub(super) fn owner(&self, key: &[u8]) -> usize {
-        let key = self.part.of(key);
+        let key = self.hashed(key);
         match &self.table {
             Table::Rendezvous(table) => table.owner(key),
             Table::Ring(hash, ring) => ring.owner(hash.of(key)),
@@ -61,9 +61,19 @@ impl Foreign {
         }
     }
 
+    /// What of `key` counts: mcrouter always leaves some of it out.
+    #[inline]
+    fn hashed<'a>(&self, key: &'a [u8]) -> &'a [u8] {
+        let key = self.part.of(key);
+        match self.method {
+            Method::McrouterCh3 | Method::McrouterCrc32 => mcrouter_part(key),
+            _ => key,
+        }
+    }
+
     /// What led to the owner of `key`.
     pub(super) fn explain(&self, key: &[u8]) -> Why {
-        let key = self.part.of(key);
+        let key = self.hashed(key);
         let in_list = |buckets: &Buckets, hash: u64, bucket: usize| match buckets.find(bucket, key) {
             Found::Home(_) => Why::Bucket { hash, bucket, of: buckets.count() },
             Found::Slot(slot, _) => Why::Slot(slot),
@@ -90,7 +100,7 @@ fn modulo(hash: u32, buckets: &Buckets) -> usize {
 }
 
 fn furc_hash(key: &[u8]) -> u64 {
-    murmur64a(mcrouter_part(key), FURC_SEED)
+    murmur64a(key, FURC_SEED)
 }
 
 fn table(method: Method, servers: &[Server], away: &[bool]) -> Result<Table, String> {

@@ -1,5 +1,8 @@
 //! Placements as tables of keys and servers.
 
+mod properties;
+mod twin;
+
 use super::*;
 
 /// The servers of the golden vectors.
@@ -49,4 +52,63 @@ fn golden_vectors() {
         let found = keys.map(|key| placement.owner(key.as_bytes()));
         assert_eq!(found, expected, "{name} {weights:?}");
     }
+}
+
+#[test]
+fn what_an_original_cannot_have_is_said() {
+    let refused: [(&str, [u32; 5], &str); 9] = [
+        (
+            "gomemcache",
+            [1, 2, 1, 1, 1],
+            "gomemcache has no weights, and 10.0.0.2:11211 has 2; list a server twice",
+        ),
+        ("pymemcache", [1, 1, 1, 1, 3], "pymemcache has no weights, and 10.0.0.5:11211 has 3"),
+        ("mcrouter-ch3", [2; 5], "mcrouter's Ch3 has no weights"),
+        ("mcrouter-crc32", [2; 5], "mcrouter's Crc32 has no weights"),
+        ("memcached-proxy-jump", [2; 5], "memcached's own proxy has no weights"),
+        ("spymemcached-modula", [2; 5], "spymemcached's modulo has no weights"),
+        ("spymemcached-ketama", [1; 5], "name the server cache4.example/ADDRESS:11211"),
+        ("dalli", [0; 5], "10.0.0.1:11211 has weight 0; it can be 1 to 1000"),
+        ("rendezvous", [1001; 5], "10.0.0.1:11211 has weight 1001; it can be 1 to 1000"),
+    ];
+    for (name, weights, expected) in refused {
+        let method = Method::parse(name).unwrap();
+        let error = Placement::new(method, HashedPart::default(), &five(weights)).unwrap_err();
+        assert!(error.contains(expected), "{name}: {error}");
+    }
+    let named = |names: &[&str]| names.iter().map(|name| Server::named(*name, 1)).collect::<Vec<_>>();
+    let long = "n".repeat(83);
+    let refused: [(&str, Vec<Server>, &str); 6] = [
+        ("rendezvous", named(&[]), "there must be 1 to 65,536 servers, not 0"),
+        ("rendezvous", named(&["a", "b", "a"]), "two servers are named a"),
+        ("libmemcached-ketama", named(&["a:b"]), "the name \"a:b\" is not host"),
+        ("spymemcached-ketama", named(&["/run/s"]), "spymemcached has no unix sockets"),
+        ("memcached-proxy-ring", named(&["/run/s"]), "needs a host and a port"),
+        ("twemproxy-ketama:md5", named(&[&long]), "twemproxy's buffer is too small"),
+    ];
+    for (name, servers, expected) in refused {
+        let method = Method::parse(name).unwrap();
+        let error = Placement::new(method, HashedPart::default(), &servers).unwrap_err();
+        assert!(error.contains(expected), "{name}: {error}");
+    }
+}
+
+#[test]
+fn reasons_say_how_a_key_came_to_its_owner() {
+    let table = [
+        ("rendezvous", "slot 639208"),
+        ("libmemcached-modula", "hash 8b754002 bucket 2 of 5"),
+        ("libmemcached-ketama", "hash 8b754002 point 8b9f6ec2"),
+        ("dalli", "hash 46e3a4ab point 4638fb09"),
+        ("php-memcache", "hash 46e3a4ab bucket 171 of 1024"),
+        ("mcrouter-ch3", "hash 08417b0cbdcdf6f1 bucket 0 of 5"),
+        ("pymemcache", "score b0bf1ab8"),
+    ];
+    let reason = |name: &str| {
+        let method = Method::parse(name).unwrap();
+        let placement = Placement::new(method, HashedPart::default(), &five([1; 5])).unwrap();
+        placement.explain(b"greeting").to_string()
+    };
+    let found = table.map(|(name, _)| (name, reason(name)));
+    assert_eq!(found, table.map(|(name, expected)| (name, expected.to_string())));
 }

@@ -32,7 +32,10 @@ impl fmt::Display for Why {
         match self {
             Why::Slot(slot) => write!(f, "slot {slot}"),
             Why::Point { hash, point } => write!(f, "hash {hash:08x} point {point:08x}"),
-            Why::Bucket { hash, bucket, of } => write!(f, "hash {hash:08x} bucket {bucket} of {of}"),
+            Why::Bucket { hash, bucket, of } => {
+                let digits = if *hash >> 32 == 0 { 8 } else { 16 };
+                write!(f, "hash {hash:0digits$x} bucket {bucket} of {of}")
+            }
             Why::Score(score) => write!(f, "score {score:08x}"),
         }
     }

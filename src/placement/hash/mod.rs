@@ -108,7 +108,7 @@ impl KeyHash {
         match self {
             KeyHash::Twemproxy(hash) => hash.of(key),
             KeyHash::Crc32NotZero => Crc32.of(key).max(1),
-            KeyHash::Crc32Positive => crc32(mcrouter_part(key)) & 0x7fff_ffff,
+            KeyHash::Crc32Positive => crc32(key) & 0x7fff_ffff,
             KeyHash::Java => small::java(key),
             KeyHash::Xxh3 => xxh3_64(key) as u32,
         }
