@@ -41,8 +41,8 @@ pub enum Command {
 /// What the program was asked to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
-    /// One, or those of a file in its order; never empty. What they say of the process, its log, its memory and
-    /// its end, is the same in all.
+    /// One, or those of a file in its order; never empty. What they say of the process, its log, its memory
+    /// and its end, is the same in all.
     pub pools: Vec<Config>,
     /// Most clients connected at the same time, over all pools.
     pub max_conns: usize,

@@ -11,8 +11,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::acceptor::Listener;
 use crate::config::Listen;
 
-/// A bound listener, and what it really listens at. So many connections may wait to be accepted; the file of a unix
-/// socket gets these permissions, if any.
+/// A bound listener, and what it really listens at. So many connections may wait to be accepted; the file of
+/// a unix socket gets these permissions, if any.
 ///
 /// # Errors
 /// What bind(2), listen(2) and chmod(2) say.

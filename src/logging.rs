@@ -1,5 +1,5 @@
-//! Log lines: to stderr, one per event, with a timestamp. Where a process serves several pools, what a pool's thread
-//! logs begins with the pool's name, so that the core need not know that there are others.
+//! Log lines: to stderr, one per event, with a timestamp. Where a process serves several pools, what a pool's
+//! thread logs begins with the pool's name, so that the core need not know that there are others.
 
 use std::cell::RefCell;
 use std::io::Write;

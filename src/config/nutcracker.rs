@@ -1,8 +1,9 @@
-//! twemproxy's own configuration, `--nutcracker FILE`: what nutcracker 0.5 takes, as one [`Config`] for each pool.
+//! twemproxy's own configuration, `--nutcracker FILE`: what nutcracker 0.5 takes, as one [`Config`] for each
+//! pool.
 //!
-//! Every key that it knows is known here. What has no meaning here is a warning; what would put keys elsewhere or
-//! answer otherwise is refused, and so is what twemproxy itself refuses. The forms and defaults are those of its
-//! nc_conf.c and nc_conf.h, and were tried with Debian's nutcracker 0.5.0.
+//! Every key that it knows is known here. What has no meaning here is a warning; what would put keys
+//! elsewhere or answer otherwise is refused, and so is what twemproxy itself refuses. The forms and defaults
+//! are those of its nc_conf.c and nc_conf.h, and were tried with Debian's nutcracker 0.5.0.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,11 +25,12 @@ mod yaml;
 /// Of a server.
 const WEIGHT: RangeInclusive<u64> = 1..=TWEMPROXY_WEIGHT_MAX as u64;
 
-/// The pools of the file at `path`, in its order. What the file does not say is as in `base`; `max_conns_given` says
-/// that it bounds the clients of all pools together.
+/// The pools of the file at `path`, in its order. What the file does not say is as in `base`;
+/// `max_conns_given` says that it bounds the clients of all pools together.
 ///
 /// # Errors
-/// The line to print, without the program's name: it names the file, the line, the pool, the key and the value.
+/// The line to print, without the program's name: it names the file, the line, the pool, the key and the
+/// value.
 pub(super) fn program(path: &str, base: &Config, max_conns_given: bool) -> Result<Program, String> {
     let text = read(path).map_err(|what| super::complaint("--nutcracker", path, what))?;
     pools_of(&text, base, max_conns_given).map_err(|complaint| format!("{}{complaint}", shown(path))).map(
@@ -41,7 +43,8 @@ pub(super) fn program(path: &str, base: &Config, max_conns_given: bool) -> Resul
     )
 }
 
-/// What is wrong, or otherwise than with twemproxy, in which line. Its `Display` follows the name of the file.
+/// What is wrong, or otherwise than with twemproxy, in which line. Its `Display` follows the name of the
+/// file.
 #[derive(Debug)]
 struct Complaint {
     line: usize,
@@ -125,8 +128,8 @@ fn refuse_doubles(pools: &[Pool]) -> Result<(), Complaint> {
     Ok(())
 }
 
-/// The most clients of all pools together: what was asked for; else what is usual, or what the file has bounds for
-/// if that is more.
+/// The most clients of all pools together: what was asked for; else what is usual, or what the file has
+/// bounds for if that is more.
 fn process_max_conns(pools: &[Pool], base: &Config, given: bool) -> usize {
     let bounds = pools.iter().filter_map(|pool| pool.client_connections);
     let wanted = bounds.fold(0, usize::saturating_add).min(super::MAX_CONNS_MAX);

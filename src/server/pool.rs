@@ -33,8 +33,8 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// Starts its threads. It has at most `max_conns` clients, and shares `memory` with other pools; its threads' log
-    /// lines begin with `prefix`.
+    /// Starts its threads. It has at most `max_conns` clients, and shares `memory` with other pools; its
+    /// threads' log lines begin with `prefix`.
     ///
     /// # Errors
     /// One line that says what could not be started.

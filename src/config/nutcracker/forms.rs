@@ -52,7 +52,8 @@ pub(super) fn listen(text: &str) -> Result<(Listen, Option<u32>), String> {
     Ok((Listen::Tcp { host: Some(resolved(host, port)?), port }, None))
 }
 
-/// A server, `host:port:weight` or `/path:weight` and after a space perhaps a name; and what of that is hashed.
+/// A server, `host:port:weight` or `/path:weight` and after a space perhaps a name; and what of that is
+/// hashed.
 pub(super) fn server(text: &str) -> Result<(Backend, String), String> {
     let form = "must be host:port:weight or /path:weight, and may have a name after a space";
     let (place, name) = match text.rsplit_once(' ') {
@@ -76,8 +77,8 @@ pub(super) fn server(text: &str) -> Result<(Backend, String), String> {
     Ok((Backend { address, weight, name: identity, label: Label::Name(hashed.clone()), entry }, hashed))
 }
 
-/// A place as `--backends` takes it, and what twemproxy hashes when it has no name: the host alone if the port is
-/// 11211, a path with a colon behind it. `Err(None)`: it is of another form.
+/// A place as `--backends` takes it, and what twemproxy hashes when it has no name: the host alone if the
+/// port is 11211, a path with a colon behind it. `Err(None)`: it is of another form.
 fn place_of(place: &str) -> Result<(String, String), Option<String>> {
     if place.starts_with('/') {
         return match place.contains(':') {

@@ -210,8 +210,8 @@ impl Keys {
         })
     }
 
-    /// How often a server that is down is tried, and how many failures make it so. twemproxy looks at these two
-    /// keys only if it ejects.
+    /// How often a server that is down is tried, and how many failures make it so. twemproxy looks at these
+    /// two keys only if it ejects.
     fn health(&mut self) -> Option<Health> {
         if !self.auto_eject {
             return None;
@@ -256,18 +256,18 @@ fn distribution(text: &str) -> Result<Distribution, String> {
 fn return_of_servers(rejoin: Rejoin) -> &'static str {
     match rejoin {
         Rejoin::Flush => {
-            "a server that returns and has missed writes is made to forget them here, key by key or by a flush; \
-             with twemproxy it answers with what is older, and so it does here with --rejoin as-is"
+            "a server that returns and has missed writes is made to forget them here, key by key or by a \
+             flush; with twemproxy it answers with what is older, and so it does here with --rejoin as-is"
         }
         Rejoin::AsIs => {
-            "with --rejoin as-is, a server that returns and has missed writes answers with what is older, as with \
-             twemproxy; without that flag it is made to forget them"
+            "with --rejoin as-is, a server that returns and has missed writes answers with what is older, \
+             as with twemproxy; without that flag it is made to forget them"
         }
     }
 }
 
-/// The servers in the order of the file. twemproxy takes no two that it hashes by one name, and mcproxy none that
-/// it calls by one name.
+/// The servers in the order of the file. twemproxy takes no two that it hashes by one name, and mcproxy none
+/// that it calls by one name.
 fn servers(texts: &[(String, usize)], line: usize) -> Result<Vec<Backend>, Complaint> {
     if texts.len() > address::BACKENDS_MAX {
         let (text, line) = &texts[address::BACKENDS_MAX];

@@ -1,4 +1,5 @@
-//! Tables of good and bad files. What twemproxy does with each was tried with `nutcracker -t` of Debian's 0.5.0.
+//! Tables of good and bad files. What twemproxy does with each was tried with `nutcracker -t` of Debian's
+//! 0.5.0.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
