@@ -1,7 +1,7 @@
 # What people and CI call. Everything else is cargo's.
 .DEFAULT_GOAL := help
-.PHONY: help build test lint sim soak canaries placement-oracles bench bench-once bench-instructions bench-baseline \
-	install-test-tools install-bench-tools placement-table perf perf-instructions flamegraph fuzz fuzz-once miri deny
+.PHONY: help build test lint sim soak canaries placement-oracles placement-table bench bench-once bench-instructions \
+	bench-baseline install-test-tools install-bench-tools perf perf-instructions flamegraph fuzz fuzz-once miri deny
 
 # Where cargo puts what it builds; what only measures goes there too.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -29,7 +29,7 @@ soak: ## MINUTES=30 of everything at once over real sockets, optimised: faults, 
 canaries: ## builds with a mistake in them, each of which the simulator must find
 	cargo test --test canaries -- --nocapture
 
-placement-oracles: ## asks the libraries that placements stand in for; RECORD=1 writes what they say into tests/data/placement
+placement-oracles: ## asks the libraries that placements stand in for; RECORD=1 writes down what they say
 	@tests/oracles/install
 	MCPROXY_PLACEMENT_ORACLES=$(if $(RECORD),record,all) cargo test --test placement_oracles
 

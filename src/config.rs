@@ -539,7 +539,12 @@ fn exit_of(error: &clap::Error) -> Exit {
     let argument = context(ContextKind::InvalidArg);
     let flag = shown(argument.split(" <").next().unwrap_or(argument));
     let value = context(ContextKind::InvalidValue);
+    let tool = shown(context(ContextKind::InvalidSubcommand));
     let what = match error.kind() {
+        ErrorKind::InvalidSubcommand => format!("{tool}: unexpected argument (see --help)"),
+        ErrorKind::ArgumentConflict if argument.is_empty() => {
+            format!("{tool}: its flags stand behind it, and others have no place beside it")
+        }
         ErrorKind::UnknownArgument if flag.starts_with('-') => format!("{flag}: no such flag (see --help)"),
         ErrorKind::UnknownArgument => format!("{flag}: unexpected argument (see --help)"),
         ErrorKind::InvalidValue => format!("{flag}: its value is missing"),

@@ -288,6 +288,11 @@ fn what_is_no_flag_is_refused_in_one_line() {
         (&["-x"], "mcproxy: -x: no such flag"),
         (&["--bo\ngus"], "mcproxy: --bo\\ngus: no such flag"),
         (&["serve"], "mcproxy: serve: unexpected argument"),
+        (&["help"], "mcproxy: help: unexpected argument"),
+        (&["--backends", "a", "map", "x"], "mcproxy: map: its flags stand behind it"),
+        (&["map", "--bogus"], "mcproxy: --bogus: no such flag"),
+        (&["--backends=a", "--placement", ""], "mcproxy: --placement '': there is no placement"),
+        (&["--backends=a", "--hash-tag", "é"], "mcproxy: --hash-tag é: must be two characters"),
         (&["a\nb"], "mcproxy: a\\nb: unexpected argument"),
         (&["--threads"], "mcproxy: --threads: its value is missing"),
         (&["-t"], "mcproxy: --threads: its value is missing"),
@@ -379,5 +384,23 @@ fn arbitrary_words_never_panic() {
             assert_eq!(exit.text.lines().count(), 1, "{flag} {word:?}: {:?}", exit.text);
             assert!(exit.status == 2 && !exit.text.contains('\r'), "{flag} {word:?}: {:?}", exit.text);
         }
+    }
+}
+
+#[test]
+fn placements_are_checked_with_their_servers() {
+    assert_eq!(good(&["--backends", "a"]).placement, Method::Rendezvous);
+    let config =
+        good(&["--backends=a=3,b", "--placement=dalli", "--hash-tag={}", "--hash-strip-prefix=app:"]);
+    assert_eq!(config.placement, Method::Dalli);
+    assert_eq!(config.hashed_part, HashedPart { prefix: b"app:".to_vec(), tag: Some(*b"{}") });
+    let line = bad(&["--backends=a=3,b", "--placement=gomemcache"]);
+    assert!(line.starts_with("mcproxy: --placement gomemcache: ") && line.contains("a:11211"), "{line}");
+    let line = bad(&["--backends=a", "--nutcracker=f", "--hash-tag={}"]);
+    assert_eq!(line, "mcproxy: --backends: not together with --nutcracker, whose file answers it");
+    for flag in ["--placement=dalli", "--hash-tag={}", "--hash-strip-prefix=x"] {
+        let line = bad(&["--nutcracker=f", flag]);
+        let name = flag.split('=').next().unwrap_or_default();
+        assert_eq!(line, format!("mcproxy: {name}: not together with --nutcracker, whose file answers it"));
     }
 }

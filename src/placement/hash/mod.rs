@@ -126,7 +126,7 @@ pub(super) fn crc32(key: &[u8]) -> u32 {
 pub(super) fn md5(key: &[u8]) -> [u32; 4] {
     let digest = md5::Md5::digest(key);
     let (words, _) = digest.as_chunks();
-    std::array::from_fn(|word| u32::from_le_bytes(words[word]))
+    [0, 1, 2, 3].map(|word| u32::from_le_bytes(words[word]))
 }
 
 /// The first four bytes of SHA-1, big-endian: the first eight digits of its hexadecimal form.
