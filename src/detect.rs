@@ -30,8 +30,9 @@ const KEYS_AT_ONCE: usize = 100;
 /// A server answers at once, or something is wrong.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Asks, and prints a line for each placement: its name and the share of the found keys that it explains, best
-/// first. Placements that put every found key on the same server share a line. What was found goes to `notes`.
+/// Asks, and prints a line for each placement: its name and the share of the found keys that it explains,
+/// best first. Placements that put every found key on the same server share a line. What was found goes to
+/// `notes`.
 ///
 /// # Errors
 /// One line: the file cannot be read, holds no keys, a server cannot be asked, or no key was found.
@@ -58,8 +59,8 @@ pub fn run(detect: &Detect, output: &mut dyn Write, notes: &mut dyn Write) -> Re
 /// A key, and the servers that have it.
 type Found<'a> = (&'a [u8], Vec<usize>);
 
-/// The placements that the list of servers allows, best first: their names and the share that they explain, percent.
-/// Why others are left out goes to `notes`.
+/// The placements that the list of servers allows, best first: their names and the share that they explain,
+/// percent. Why others are left out goes to `notes`.
 fn ranking(
     backends: &[Backend],
     part: &HashedPart,
@@ -95,7 +96,8 @@ fn ranking(
         .collect()
 }
 
-/// The keys of a file: lines, or those of memcached's metadump (`key=... exp=...`), where they are URL-encoded.
+/// The keys of a file: lines, or those of memcached's metadump (`key=... exp=...`), where they are
+/// URL-encoded.
 fn read_keys(path: &str) -> io::Result<Vec<Vec<u8>>> {
     let mut input: Box<dyn BufRead> = match path {
         "-" => Box::new(io::stdin().lock()),

@@ -40,8 +40,8 @@ pub enum Keys {
 /// Keys of a sample.
 const SAMPLE: u64 = 100_000;
 
-/// Prints a line for each key: the key, its server, why it is that; or, to compare, the share of keys that moves and
-/// the shares that go from each server to each other.
+/// Prints a line for each key: the key, its server, why it is that; or, to compare, the share of keys that
+/// moves and the shares that go from each server to each other.
 ///
 /// # Errors
 /// Of `output`, of standard input, and a line that is no key.
@@ -112,7 +112,8 @@ fn each_key(
     }
 }
 
-/// The lines of `input` without their ends, each at most a little longer than any key; empty ones are left out.
+/// The lines of `input` without their ends, each at most a little longer than any key; empty ones are left
+/// out.
 ///
 /// # Errors
 /// Of `input` and of `then`.

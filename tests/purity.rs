@@ -82,14 +82,16 @@ const FORBIDDEN: &[&str] = &[
 ];
 
 /// Modules of this crate that are shell, not core.
-const SHELL: [&str; 11] = [
+const SHELL: [&str; 13] = [
     "acceptor",
     "config",
     "control",
     "control_loop",
+    "detect",
     "embedded",
     "listen",
     "logging",
+    "map",
     "resolver",
     "server",
     "sim",

@@ -7,8 +7,9 @@ use crate::detect::Detect;
 use crate::map::{Keys, Map, Side, checked};
 
 /// How to get keys to look for.
-const HOW_TO_GET_KEYS: &str = "some hundred keys that the servers hold, one a line; on a test machine memcached \
-                               lists its keys: printf 'lru_crawler metadump all\\r\\n' | nc SERVER 11211 > FILE";
+const HOW_TO_GET_KEYS: &str = "some hundred keys that the servers hold, one a line; on a test machine \
+                               memcached lists its keys: \
+                               printf 'lru_crawler metadump all\\r\\n' | nc SERVER 11211 > FILE";
 
 /// What mcproxy does beside serving.
 #[derive(Subcommand)]

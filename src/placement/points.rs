@@ -116,9 +116,10 @@ fn dalli(servers: &[Server]) -> Result<Vec<Point>, String> {
     Ok(points)
 }
 
-/// Names as the extension is given them: IPv6 has to be in brackets, and a unix socket is `unix:///path` with port 0,
-/// or it does not connect. Of equal points the earlier counts where the C library sorts without changing their order,
-/// as glibc does up to 2.36. Servers can have all of their points in common, CRC-32 being linear: 10.0.3.227 and
+/// Names as the extension is given them: IPv6 has to be in brackets, and a unix socket is `unix:///path` with
+/// port 0, or it does not connect. Of equal points the earlier counts where the C library sorts without
+/// changing their order, as glibc does up to 2.36. Servers can have all of their points in common, CRC-32
+/// being linear: 10.0.3.227 and
 /// 10.0.30.1 have, and the later one gets no key.
 fn php_memcache(servers: &[Server]) -> Result<Vec<Point>, String> {
     let mut points = Vec::new();
