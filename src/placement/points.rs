@@ -75,8 +75,8 @@ fn ketama(names: &[String], shares: &[usize], order: &[usize]) -> Result<Vec<Poi
     Ok(points)
 }
 
-/// Bytes that twemproxy has for `name-n` and the zero at its end.
-const TWEMPROXY_BYTES: usize = 86;
+/// Bytes that twemproxy 0.5 has for `name-n` and the zero at its end (older ones 86). What is longer is cut.
+const TWEMPROXY_BYTES: usize = 273;
 
 fn twemproxy(servers: &[Server]) -> Result<Vec<Point>, String> {
     let names: Vec<String> = servers.iter().map(|server| address::twemproxy(&server.label)).collect();

@@ -77,7 +77,7 @@ fn what_an_original_cannot_have_is_said() {
         assert!(error.contains(expected), "{name}: {error}");
     }
     let named = |names: &[&str]| names.iter().map(|name| Server::named(*name, 1)).collect::<Vec<_>>();
-    let long = "n".repeat(83);
+    let long = "n".repeat(270);
     let refused: [(&str, Vec<Server>, &str); 6] = [
         ("rendezvous", named(&[]), "there must be 1 to 65,536 servers, not 0"),
         ("rendezvous", named(&["a", "b", "a"]), "two servers are named a"),

@@ -80,10 +80,12 @@ impl Fleet {
 
     /// The `servers` of a pool: named or not, of equal weight or not, in this order or the other.
     fn servers(&self, named: bool, weighted: bool, reversed: bool) -> String {
+        // Older twemproxys have no room for such a name, and nutcracker 0.5.0 has.
+        let long = format!(" {}", "c".repeat(200));
         let mut lines: Vec<String> = Vec::new();
         for (index, at) in self.addresses.iter().enumerate() {
             let weight = if weighted { [1, 2, 7, 30, 100][index] } else { 1 };
-            let name = if named { ["", " b", " cache-c", " d:11211", " 10.0.0.9"][index] } else { "" };
+            let name = if named { ["", " b", &long, " d:11211", " 10.0.0.9"][index] } else { "" };
             lines.push(format!("    - {}:{weight}{name}\n", at.server()));
         }
         if reversed {

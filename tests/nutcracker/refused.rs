@@ -84,6 +84,9 @@ fn flags_that_the_file_answers_are_refused_beside_it() {
     let table = [
         ("--listen", ":11311"),
         ("--backends", "a"),
+        ("--placement", "dalli"),
+        ("--hash-tag", "{}"),
+        ("--hash-strip-prefix", "app:"),
         ("--timeout", "1s"),
         ("--connect-timeout", "1s"),
         ("--failure-limit", "3"),
