@@ -1,7 +1,7 @@
 # What people and CI call. Everything else is cargo's.
 .DEFAULT_GOAL := help
-.PHONY: help build test lint sim soak canaries placement-oracles bench bench-once bench-instructions bench-baseline \
-	install-test-tools install-bench-tools placement-table perf perf-instructions flamegraph fuzz fuzz-once miri deny
+.PHONY: help build test lint sim soak canaries placement-oracles placement-table bench bench-once bench-instructions \
+	bench-baseline install-test-tools install-bench-tools perf perf-instructions flamegraph fuzz fuzz-once miri deny
 
 # Where cargo puts what it builds; what only measures goes there too.
 TARGET := $(or $(CARGO_TARGET_DIR),target)

@@ -15,8 +15,8 @@ pub(super) enum Address<'a> {
 const PORT: u16 = 11211;
 
 impl<'a> Address<'a> {
-    /// Reads names as `host[:port]`, `[v6][:port]`, `/path` or `unix:/path`. A name `/path:port` is a socket that
-    /// libmemcached was given as a host, as PHP's `addServer('/path', 0)` does it, with port 11211.
+    /// Reads names as `host[:port]`, `[v6][:port]`, `/path` or `unix:/path`. A name `/path:port` is a socket
+    /// that libmemcached was given as a host, as PHP's `addServer('/path', 0)` does it, with port 11211.
     pub(super) fn of(label: &'a Label) -> Result<Self, String> {
         match label {
             Label::Tcp { host, port } => Ok(Address::Tcp { host, port: *port }),
@@ -27,8 +27,8 @@ impl<'a> Address<'a> {
         }
     }
 
-    /// `host` if the port is 11211, else `host:port`, and sockets as host `/path` with port 0: libmemcached's, when
-    /// they come by `memcached_server_add_unix_socket` or PHP's `addServers`.
+    /// `host` if the port is 11211, else `host:port`, and sockets as host `/path` with port 0:
+    /// libmemcached's, when they come by `memcached_server_add_unix_socket` or PHP's `addServers`.
     pub(super) fn short(self) -> String {
         match self {
             Address::Tcp { host, port: PORT } => host.to_string(),
@@ -45,7 +45,8 @@ impl<'a> Address<'a> {
         }
     }
 
-    /// `host:port` with IPv6 in brackets, since PHP's streams want those, and `unix:///path:0`: PHP memcache's.
+    /// `host:port` with IPv6 in brackets, since PHP's streams want those, and `unix:///path:0`: PHP
+    /// memcache's.
     pub(super) fn stream(self) -> String {
         match self {
             Address::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
@@ -88,9 +89,9 @@ pub(super) fn twemproxy(label: &Label) -> String {
     }
 }
 
-/// What spymemcached calls a server: Java's `InetSocketAddress.toString()` without a slash at the beginning. It has
-/// the address that a host name was resolved to, which only the name of its own can say: `host/ip:port`. IPv6 is
-/// written out in full, and in brackets since Java 14.
+/// What spymemcached calls a server: Java's `InetSocketAddress.toString()` without a slash at the beginning.
+/// It has the address that a host name was resolved to, which only the name of its own can say:
+/// `host/ip:port`. IPv6 is written out in full, and in brackets since Java 14.
 pub(super) fn spymemcached(label: &Label) -> Result<String, String> {
     if let Label::Name(name) = label
         && name.find('/').is_some_and(|slash| slash > 0)

@@ -56,8 +56,8 @@ impl Buckets {
     }
 }
 
-/// mcproxy's own rendezvous among those left, for keys whose own server is away. Its weights end at 1000, and those
-/// of twemproxy's files do not.
+/// mcproxy's own rendezvous among those left, for keys whose own server is away. Its weights end at 1000, and
+/// those of twemproxy's files do not.
 pub(super) fn stand_ins(servers: &[Server], away: &[bool]) -> Rendezvous {
     let bounded = |server: &Server| Server { weight: server.weight.min(WEIGHT_MAX), ..server.clone() };
     Rendezvous::without(&servers.iter().map(bounded).collect::<Vec<_>>(), away)
@@ -77,8 +77,8 @@ pub(super) fn jump(mut hash: u64, buckets: usize) -> usize {
 /// Seed of mcrouter's MurmurHash64A.
 pub(super) const FURC_SEED: u64 = 4_193_360_111;
 
-/// mcrouter's furc: a walk down a binary tree, with bits drawn from the hash and, after 64, from the hash of the
-/// hash, and so on. `hash` is that of the key.
+/// mcrouter's furc: a walk down a binary tree, with bits drawn from the hash and, after 64, from the hash of
+/// the hash, and so on. `hash` is that of the key.
 pub(super) fn furc(hash: u64, buckets: usize) -> usize {
     const STRIDE: u32 = 23;
     if buckets <= 1 {

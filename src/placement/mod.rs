@@ -16,11 +16,12 @@
 //! | `hash/` | hash functions of keys |
 //!
 //! # When servers are away
-//! Of no original is it taken over where keys go when a server fails: those that say it move keys of servers that
-//! stay. Here, whatever the placement, only the keys of those away go elsewhere, and when one more leaves or one
-//! returns, only keys that go from it or to it move; what [`crate::ownership`] does stands on that. On rings they
-//! go to the next point, in the ring's own direction, of a server that is there; by pymemcache's rule to the best
-//! of those left; from lists of buckets they are dealt out by mcproxy's own rendezvous among those left.
+//! Of no original is it taken over where keys go when a server fails: those that say it move keys of servers
+//! that stay. Here, whatever the placement, only the keys of those away go elsewhere, and when one more
+//! leaves or one returns, only keys that go from it or to it move; what [`crate::ownership`] does stands on
+//! that. On rings they go to the next point, in the ring's own direction, of a server that is there; by
+//! pymemcache's rule to the best of those left; from lists of buckets they are dealt out by mcproxy's own
+//! rendezvous among those left.
 
 mod address;
 mod buckets;
@@ -107,8 +108,9 @@ impl Placement {
         Ok(Placement { servers: servers.into(), rule: Rule::Foreign(Box::new(foreign)) })
     }
 
-    /// The same rule without some of the servers, which keep their indexes: `away` has an entry for each. Those
-    /// that were away before count only if they are away still. Keys of servers that are there do not move.
+    /// The same rule without some of the servers, which keep their indexes: `away` has an entry for each.
+    /// Those that were away before count only if they are away still. Keys of servers that are there do not
+    /// move.
     ///
     /// # Panics
     /// If no server is left.

@@ -51,9 +51,9 @@ fn plain_ketama(servers: &[Server]) -> Result<Vec<Point>, String> {
     Ok(points)
 }
 
-/// Names of each server on the ring of libmemcached with weights, of twemproxy and of spymemcached with weights;
-/// each gives four points. In their arithmetic of 32 bits, which for some counts of equal servers gives one less
-/// than 40.
+/// Names of each server on the ring of libmemcached with weights, of twemproxy and of spymemcached with
+/// weights; each gives four points. In their arithmetic of 32 bits, which for some counts of equal servers
+/// gives one less than 40.
 fn shares(servers: &[Server]) -> Vec<usize> {
     let total: u32 = servers.iter().map(|server| server.weight).sum();
     let share = |server: &Server| {
@@ -92,8 +92,8 @@ fn twemproxy(servers: &[Server]) -> Result<Vec<Point>, String> {
 }
 
 /// 40 names of four points, or by weight once there are weights, which only the long constructor of its
-/// `KetamaConnectionFactory` takes. Of equal points the last one counts, since each is put into a map. Its ring has
-/// names in libmemcached's spelling only if it is told so; here is what it does by itself.
+/// `KetamaConnectionFactory` takes. Of equal points the last one counts, since each is put into a map. It
+/// spells names as libmemcached does if it is told so; here is what it does by itself.
 fn spymemcached(servers: &[Server]) -> Result<Vec<Point>, String> {
     let names = servers.iter().map(|server| address::spymemcached(&server.label));
     let names: Vec<String> = names.collect::<Result<_, _>>()?;
@@ -116,10 +116,10 @@ fn dalli(servers: &[Server]) -> Result<Vec<Point>, String> {
     Ok(points)
 }
 
-/// Names as the extension is given them: IPv6 has to be in brackets, and a unix socket is `unix:///path` with port 0,
-/// or it does not connect. Of equal points the earlier counts where the C library sorts without changing their order,
-/// as glibc does up to 2.36. Servers can have all of their points in common, CRC-32 being linear: 10.0.3.227 and
-/// 10.0.30.1 have, and the later one gets no key.
+/// Names as the extension is given them: IPv6 has to be in brackets, and a unix socket is `unix:///path` with
+/// port 0, or it does not connect. Of equal points the earlier counts where the C library sorts without
+/// changing their order, as glibc does up to 2.36. Servers can have all of their points in common, CRC-32
+/// being linear: 10.0.3.227 and 10.0.30.1 have, and the later one gets no key.
 fn php_memcache(servers: &[Server]) -> Result<Vec<Point>, String> {
     let mut points = Vec::new();
     for (index, server) in servers.iter().enumerate() {

@@ -7,8 +7,8 @@ use super::hash::Murmur3;
 /// How the program that placed the keys had them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Keys {
-    /// As `str`: the lower byte of each code point is hashed. Bytes that are not UTF-8, which no `str` becomes,
-    /// count as code points of their own.
+    /// As `str`: the lower byte of each code point is hashed. Bytes that are not UTF-8, which no `str`
+    /// becomes, count as code points of their own.
     Text,
     /// As `bytes`: what Python prints of them is hashed, `b'...'`.
     Bytes,

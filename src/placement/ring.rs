@@ -23,8 +23,8 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// A key goes to the first point that is not less than its hash, behind the last to the first. Of equal points
-    /// the earlier in the list counts.
+    /// A key goes to the first point that is not less than its hash, behind the last to the first. Of equal
+    /// points the earlier in the list counts.
     ///
     /// # Panics
     /// If there is no point.

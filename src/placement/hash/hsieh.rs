@@ -1,7 +1,7 @@
 //! Paul Hsieh's SuperFastHash (2004), as libmemcached and twemproxy have it: with a start of 0.
 
-/// The third byte of a tail of three is read as C's `char`, which has a sign on x86; the one of a tail of one is
-/// not.
+/// The third byte of a tail of three is read as C's `char`, which has a sign on x86; the one of a tail of one
+/// is not.
 pub(super) fn hsieh(key: &[u8]) -> u32 {
     let pair = |bytes: &[u8]| u32::from(bytes[0]) | u32::from(bytes[1]) << 8;
     let (words, tail) = key.as_chunks::<4>();

@@ -106,8 +106,8 @@ fn scrambled(word: u32) -> u32 {
 mod tests {
     use super::*;
 
-    /// SMHasher's verification value: keys 0, 0 1, 0 1 2, ... of up to 255 bytes are hashed with the seed 256 less
-    /// their length, then the results, little-endian, with seed 0.
+    /// SMHasher's verification value: keys 0, 0 1, 0 1 2, ... of up to 255 bytes are hashed with the seed 256
+    /// less their length, then the results, little-endian, with seed 0.
     fn verification<const N: usize>(hash: impl Fn(&[u8], u32) -> [u8; N]) -> u32 {
         let key: Vec<u8> = (0..=255).collect();
         let hashes: Vec<u8> = (0..256).flat_map(|bytes| hash(&key[..bytes], 256 - bytes as u32)).collect();

@@ -1,5 +1,6 @@
-//! Hashes that go from byte to byte. Those written in C read `char`, which has a sign on x86 and none on ARM: bytes
-//! from 0x80 on are taken as on x86 here, and a twemproxy or libmemcached built for ARM hashes them otherwise.
+//! Hashes that go from byte to byte. Those written in C read `char`, which has a sign on x86 and none on ARM:
+//! bytes from 0x80 on are taken as on x86 here, and a twemproxy or libmemcached built for ARM hashes them
+//! otherwise.
 
 /// A byte as C's `char` on x86 becomes an unsigned number: its sign is spread over the upper bits.
 fn signed(byte: u8) -> u32 {
@@ -29,7 +30,8 @@ pub(super) fn fnv1_64(key: &[u8]) -> u32 {
     key.iter().fold(FNV_64_INIT, |hash, &byte| hash.wrapping_mul(FNV_64_PRIME) ^ byte as i8 as u64) as u32
 }
 
-/// What libmemcached and twemproxy call FNV-1a of 64 bits: computed in 32 bits, with the lower half of the prime.
+/// What libmemcached and twemproxy call FNV-1a of 64 bits: computed in 32 bits, with the lower half of the
+/// prime.
 pub(super) fn fnv1a_64(key: &[u8]) -> u32 {
     fnv1a(key, FNV_64_INIT as u32, FNV_64_PRIME as u32)
 }
@@ -48,8 +50,8 @@ fn fnv1a(key: &[u8], init: u32, prime: u32) -> u32 {
     key.iter().fold(init, |hash, &byte| (hash ^ signed(byte)).wrapping_mul(prime))
 }
 
-/// CRC-16/XMODEM as twemproxy computes it: in 32 bits that are never cut to 16, so that the upper half holds what
-/// the lower half was two bytes before.
+/// CRC-16/XMODEM as twemproxy computes it: in 32 bits that are never cut to 16, so that the upper half holds
+/// what the lower half was two bytes before.
 pub(super) fn crc16(key: &[u8]) -> u32 {
     key.iter().fold(0, |crc, &byte| crc << 8 ^ u32::from(CRC16[(crc >> 8 ^ u32::from(byte)) as usize & 0xff]))
 }
@@ -70,8 +72,8 @@ static CRC16: [u16; 256] = {
     table
 };
 
-/// Java's `String.hashCode` of the key read as UTF-8: over UTF-16 code units. Bytes that are not UTF-8 cannot come
-/// from a Java string; each broken piece counts as U+FFFD, which is what Java reads in its place.
+/// Java's `String.hashCode` of the key read as UTF-8: over UTF-16 code units. Bytes that are not UTF-8 cannot
+/// come from a Java string; each broken piece counts as U+FFFD, which is what Java reads in its place.
 pub(super) fn java(key: &[u8]) -> u32 {
     let mut hash = 0_u32;
     let mut add = |unit: u16| hash = hash.wrapping_mul(31).wrapping_add(u32::from(unit));

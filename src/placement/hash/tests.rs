@@ -2,8 +2,9 @@
 
 use super::*;
 
-/// In the order of [`TwemproxyHash::ALL`], computed by the functions `hash_*` of Debian's nutcracker 0.5.0 itself on
-/// x86-64, where characters have a sign. Those that Debian's libhashkit 1.1.4 has too are the same there.
+/// In the order of [`TwemproxyHash::ALL`], computed by the functions `hash_*` of Debian's nutcracker 0.5.0
+/// itself on x86-64, where characters have a sign. Those that Debian's libhashkit 1.1.4 has too are the same
+/// there.
 #[test]
 fn hashes_are_those_of_twemproxy() {
     let every: Vec<u8> = (0..250).collect();
@@ -249,8 +250,8 @@ fn digests_are_those_of_their_standards() {
     assert_eq!(xxh3_64(b"key0"), 0x74d9_35ed_0202_1ec6);
 }
 
-/// The example of Java's own documentation of `hashCode`, `s[0]*31^(n-1) + ... + s[n-1]`, by hand; two code units
-/// for what lies beyond the first 65,536 code points; and what Java reads in place of broken UTF-8.
+/// The example of Java's own documentation of `hashCode`, `s[0]*31^(n-1) + ... + s[n-1]`, by hand; two code
+/// units for what lies beyond the first 65,536 code points; and what Java reads in place of broken UTF-8.
 #[test]
 fn java_hashes_code_units() {
     assert_eq!(small::java(b""), 0);

@@ -42,7 +42,8 @@ impl<'a> Twin<'a> {
             Method::Pymemcache => self.best(&text(key)),
             Method::PymemcacheBytes => self.best(&repr(key)),
             Method::Gomemcache => self.modulo(key, crc, &once),
-            Method::PythonMemcached | Method::PhpMemcacheStandard => {
+            Method::PythonMemcached => self.modulo(key, crc >> 16 & 0x7fff, &by_weight),
+            Method::PhpMemcacheStandard => {
                 let hash = if crc >> 16 & 0x7fff == 0 { 1 } else { crc >> 16 & 0x7fff };
                 self.modulo(key, hash, &by_weight)
             }
