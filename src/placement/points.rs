@@ -92,8 +92,8 @@ fn twemproxy(servers: &[Server]) -> Result<Vec<Point>, String> {
 }
 
 /// 40 names of four points, or by weight once there are weights, which only the long constructor of its
-/// `KetamaConnectionFactory` takes. Of equal points the last one counts, since each is put into a map. Its ring has
-/// names in libmemcached's spelling only if it is told so; here is what it does by itself.
+/// `KetamaConnectionFactory` takes. Of equal points the last one counts, since each is put into a map. It
+/// spells names as libmemcached does if it is told so; here is what it does by itself.
 fn spymemcached(servers: &[Server]) -> Result<Vec<Point>, String> {
     let names = servers.iter().map(|server| address::spymemcached(&server.label));
     let names: Vec<String> = names.collect::<Result<_, _>>()?;
@@ -119,8 +119,7 @@ fn dalli(servers: &[Server]) -> Result<Vec<Point>, String> {
 /// Names as the extension is given them: IPv6 has to be in brackets, and a unix socket is `unix:///path` with
 /// port 0, or it does not connect. Of equal points the earlier counts where the C library sorts without
 /// changing their order, as glibc does up to 2.36. Servers can have all of their points in common, CRC-32
-/// being linear: 10.0.3.227 and
-/// 10.0.30.1 have, and the later one gets no key.
+/// being linear: 10.0.3.227 and 10.0.30.1 have, and the later one gets no key.
 fn php_memcache(servers: &[Server]) -> Result<Vec<Point>, String> {
     let mut points = Vec::new();
     for (index, server) in servers.iter().enumerate() {

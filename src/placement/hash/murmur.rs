@@ -21,7 +21,7 @@ fn murmur2_with_seed(key: &[u8], seed: u32) -> u32 {
 }
 
 /// MurmurHash64A.
-pub(in super::super) fn murmur64a(key: &[u8], seed: u64) -> u64 {
+pub(in crate::placement) fn murmur64a(key: &[u8], seed: u64) -> u64 {
     const M: u64 = 0xc6a4_a793_5bd1_e995;
     let mut hash = seed ^ (key.len() as u64).wrapping_mul(M);
     let (words, tail) = key.as_chunks::<8>();
@@ -43,7 +43,7 @@ fn little_endian(bytes: &[u8]) -> u64 {
 
 /// MurmurHash3 (x86, 32 bits) with seed 0, of bytes that come in pieces.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in super::super) struct Murmur3 {
+pub(in crate::placement) struct Murmur3 {
     hash: u32,
     /// Up to three bytes of the next word, the first the lowest.
     part: u32,
@@ -53,7 +53,7 @@ pub(in super::super) struct Murmur3 {
 impl Murmur3 {
     /// As if the bytes had been hashed behind those before.
     #[inline]
-    pub(in super::super) fn write(&mut self, bytes: &[u8]) {
+    pub(in crate::placement) fn write(&mut self, bytes: &[u8]) {
         let shift = 8 * (self.bytes % 4);
         let (words, tail) = bytes.as_chunks::<4>();
         let mut rest = u64::from(self.part);
@@ -69,7 +69,7 @@ impl Murmur3 {
 
     /// One byte more.
     #[inline]
-    pub(in super::super) fn push(&mut self, byte: u8) {
+    pub(in crate::placement) fn push(&mut self, byte: u8) {
         self.part |= u32::from(byte) << (8 * (self.bytes % 4));
         self.bytes = self.bytes.wrapping_add(1);
         if self.bytes.is_multiple_of(4) {
@@ -80,7 +80,7 @@ impl Murmur3 {
 
     /// The hash of what was written.
     #[inline]
-    pub(in super::super) fn finish(self) -> u32 {
+    pub(in crate::placement) fn finish(self) -> u32 {
         let mut hash = self.hash;
         if !self.bytes.is_multiple_of(4) {
             hash ^= scrambled(self.part);

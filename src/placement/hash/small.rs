@@ -8,7 +8,7 @@ fn signed(byte: u8) -> u32 {
 }
 
 /// Bob Jenkins' one-at-a-time (Dr. Dobb's Journal, September 1997), with signed characters.
-pub(in super::super) fn one_at_a_time(key: &[u8]) -> u32 {
+pub(in crate::placement) fn one_at_a_time(key: &[u8]) -> u32 {
     let mut hash = 0_u32;
     for &byte in key {
         hash = hash.wrapping_add(signed(byte));
