@@ -1,7 +1,7 @@
 //! Prints, as Markdown, how evenly each placement spreads keys and how many move when a server leaves or joins:
 //! `make placement-table`. The keys and servers are fixed, so every run prints the same.
 
-use mcproxy::placement::{HashedPart, Method, Placement, Server};
+use mcproxy::placement::{HashedPart, Label, Method, Placement, Server};
 
 /// Enough that chance makes less than 3 % of the largest of 100 servers.
 const KEYS: usize = 1_000_000;
@@ -40,7 +40,11 @@ fn is_one_of_many(method: Method) -> bool {
 }
 
 fn servers(numbers: std::ops::Range<usize>) -> Vec<Server> {
-    numbers.map(|n| Server::named(format!("10.0.0.{}:11211", n + 1), 1)).collect()
+    let server = |n: usize| {
+        let host = format!("10.0.0.{}", n + 1);
+        Server { name: format!("{host}:11211"), weight: 1, label: Label::Tcp { host, port: 11211 } }
+    };
+    numbers.map(server).collect()
 }
 
 fn placement(method: Method, servers: &[Server]) -> Placement {

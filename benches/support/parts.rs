@@ -6,7 +6,7 @@ use std::hint::black_box;
 use mcproxy::embedded::session::Session;
 use mcproxy::embedded::store::Store;
 use mcproxy::limits::Limits;
-use mcproxy::placement::{HashedPart, Method, Placement, Server};
+use mcproxy::placement::{HashedPart, Label, Method, Placement, Server};
 use mcproxy::protocol::binary;
 use mcproxy::protocol::reply::{self, Frame, ReplyLimits};
 use mcproxy::protocol::text::{self, ParserLimits, Partial, Request, Step};
@@ -68,7 +68,11 @@ pub(crate) fn placement_called(name: &str) -> Placement {
 }
 
 fn three() -> [Server; 3] {
-    ["10.0.0.1:11211", "10.0.0.2:11211", "10.0.0.3:11211"].map(|name| Server::named(name, 1))
+    ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|host| Server {
+        name: format!("{host}:11211"),
+        weight: 1,
+        label: Label::Tcp { host: host.to_string(), port: 11211 },
+    })
 }
 
 /// The placements of other programs, twemproxy's key hashes over one of its tables.
