@@ -137,10 +137,18 @@ pub(super) fn sha1(key: &[u8]) -> u32 {
 
 /// What mcrouter hashes of a key: not its routing prefix, `/region/cluster/`, nor what follows `|#|`.
 pub(super) fn mcrouter_part(key: &[u8]) -> &[u8] {
-    let mut slashes = key.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-    let prefix = if key.first() == Some(&b'/') { slashes.nth(2).map_or(0, |third| third + 1) } else { 0 };
+    let slash = |(at, byte): (usize, &u8)| (*byte == b'/').then_some(at);
+    let prefix = match key.first() {
+        Some(b'/') => key.iter().enumerate().filter_map(slash).nth(2).map_or(0, |third| third + 1),
+        _ => 0,
+    };
     let key = &key[prefix..];
-    let end = key.windows(3).position(|three| three == b"|#|").unwrap_or(key.len());
+    // Few keys have the mark's first byte.
+    let end = match key.iter().position(|&byte| byte == b'|') {
+        Some(first) => key[first..].windows(3).position(|three| three == b"|#|").map(|at| first + at),
+        None => None,
+    };
+    let end = end.unwrap_or(key.len());
     &key[..end]
 }
 
