@@ -91,8 +91,8 @@ impl Method {
         let plain: Vec<&str> = PLAIN.iter().map(|(name, _)| *name).collect();
         let hashes: Vec<&str> = TwemproxyHash::ALL.iter().map(|hash| hash.name()).collect();
         Err(format!(
-            "there is no placement {name:?}; there are {}, twemproxy-ketama:HASH and twemproxy-modula:HASH, with HASH \
-             one of {}",
+            "there is no placement {name:?}; there are {}, twemproxy-ketama:HASH and twemproxy-modula:HASH, \
+             with HASH one of {}",
             plain.join(", "),
             hashes.join(", ")
         ))
