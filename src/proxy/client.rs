@@ -20,7 +20,7 @@ use crate::time::Time;
 
 use super::Proxy;
 use super::replies::{Answer, First, Slots};
-use super::unread::Unread;
+use super::unread::{LONG_LINE, Unread};
 
 /// The protocol a client speaks, told by its first byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -446,23 +446,24 @@ impl Proxy {
             }
             // Where a value ends is known, and what lies behind it need not be copied with it; of a line it
             // is not.
-            let lacking = client.progress.needed.saturating_sub(client.unread.len());
+            let unread = client.unread.buffer();
+            let lacking = client.progress.needed.saturating_sub(unread.len());
             let ends = client.progress.scanned == 0 && lacking > 1;
             let (gathered, rest) = bytes.split_at(if ends { lacking.min(bytes.len()) } else { bytes.len() });
-            grow(client.unread.buffer(), gathered.len(), client.progress);
-            client.unread.buffer().extend_from_slice(gathered);
+            grow(unread, gathered.len(), client.progress);
+            unread.extend_from_slice(gathered);
             bytes = rest;
-            if client.unread.len() < client.progress.needed {
+            if unread.len() < client.progress.needed {
                 return;
             }
             // A line without its end stays where it is: it may be long, and come in many pieces.
             if client.protocol == Protocol::Text
                 && let Step::Partial(partial) =
-                    text::parse(client.unread.front(), client.progress.scanned, &self.parser_limits)
+                    text::parse(unread, client.progress.scanned, &self.parser_limits)
             {
                 client.progress = partial.into();
-                if client.progress.scanned > 0 {
-                    client.unread.is_part_of_line();
+                if client.progress.scanned >= LONG_LINE {
+                    client.unread.begin_long_line();
                 }
                 return;
             }

@@ -3,7 +3,7 @@
 /// A line that has so many bytes is gathered in pieces of as many. One buffer that doubles copies all that it
 /// holds into memory that the kernel has to clear first: where sixty clients sent lines without end, all grew
 /// at the same time, and the slowest answer to somebody else took 474 ms.
-const PIECE: usize = 256 << 10;
+pub(super) const LONG_LINE: usize = 256 << 10;
 
 /// Bytes received and not parsed: an unfinished frame, or what waits while the client is stalled.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ impl Unread {
 
     /// Bytes of memory.
     pub(super) fn capacity(&self) -> usize {
-        self.bytes.capacity() + self.pieces.as_ref().map_or(0, |pieces| pieces.list.len() * PIECE)
+        self.bytes.capacity() + self.pieces.as_ref().map_or(0, |pieces| pieces.list.len() * LONG_LINE)
     }
 
     /// The first of them, which are all but for a long line.
@@ -45,11 +45,10 @@ impl Unread {
         &mut self.bytes
     }
 
-    /// They are the beginning of a line. If it is long, what follows is gathered in pieces.
-    pub(super) fn is_part_of_line(&mut self) {
-        if self.bytes.len() >= PIECE && self.pieces.is_none() {
-            self.pieces = Some(Box::default());
-        }
+    /// They are the beginning of a long line: what follows is gathered in pieces.
+    #[cold]
+    pub(super) fn begin_long_line(&mut self) {
+        self.pieces = Some(Box::default());
     }
 
     /// Whether they are gathered in pieces.
@@ -62,11 +61,11 @@ impl Unread {
         let Some(pieces) = &mut self.pieces else { return self.bytes.extend_from_slice(more) };
         pieces.len += more.len();
         while !more.is_empty() {
-            if pieces.list.last().is_none_or(|piece| piece.len() == PIECE) {
-                pieces.list.push(Vec::with_capacity(PIECE));
+            if pieces.list.last().is_none_or(|piece| piece.len() == LONG_LINE) {
+                pieces.list.push(Vec::with_capacity(LONG_LINE));
             }
             let Some(piece) = pieces.list.last_mut() else { return };
-            let (now, later) = more.split_at((PIECE - piece.len()).min(more.len()));
+            let (now, later) = more.split_at((LONG_LINE - piece.len()).min(more.len()));
             piece.extend_from_slice(now);
             more = later;
         }
@@ -93,14 +92,16 @@ mod tests {
     /// As one buffer would do it, whatever the sizes of what comes.
     #[test]
     fn a_long_line_is_the_same_in_pieces() {
-        for step in [1_000, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE] {
-            let sent: Vec<u8> = (0..5 * PIECE + 17).map(|at| (at % 251) as u8).collect();
+        for step in [1_000, LONG_LINE - 1, LONG_LINE, LONG_LINE + 1, 3 * LONG_LINE] {
+            let sent: Vec<u8> = (0..5 * LONG_LINE + 17).map(|at| (at % 251) as u8).collect();
             let mut unread = Unread::default();
             for part in sent.chunks(step) {
                 unread.extend_long_line(part);
-                unread.is_part_of_line();
+                if unread.len() >= LONG_LINE && !unread.is_long_line() {
+                    unread.begin_long_line();
+                }
             }
-            assert!(unread.is_long_line() && unread.front().len() < step + PIECE, "step {step}");
+            assert!(unread.is_long_line() && unread.front().len() < step + LONG_LINE, "step {step}");
             assert!(unread.capacity() < 2 * sent.len() + step, "step {step}: {}", unread.capacity());
             assert_eq!(unread.len(), sent.len(), "step {step}");
             assert!(unread.take() == sent, "step {step}");
