@@ -7,7 +7,7 @@ use super::hash::{KeyHash, TwemproxyHash, mcrouter_part, murmur64a};
 use super::pymemcache::{Keys, Scores};
 use super::rendezvous::{self, Rendezvous};
 use super::ring::{Point, Ring};
-use super::{HashedPart, Method, Server, Why, points};
+use super::{HashedPart, Method, Place, Server, Why, points};
 
 /// A table and the way to it.
 #[derive(Debug)]
@@ -48,7 +48,13 @@ impl Foreign {
         Foreign { method: self.method, part: self.part.clone(), table }
     }
 
-    /// The owner of `key`. Never inlined: the frame of a request's path would grow for those who do not call this.
+    /// The owner of `key`, and a hash of it. Not part of its callers, where the default's way is to stay short.
+    #[inline(never)]
+    pub(super) fn place(&self, key: &[u8]) -> Place {
+        Place { server: self.owner(key), hash: rendezvous::hash(key) as u32 }
+    }
+
+    /// The owner of `key`.
     #[inline(never)]
     pub(super) fn owner(&self, key: &[u8]) -> usize {
         let key = self.hashed(key);

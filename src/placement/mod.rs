@@ -126,18 +126,22 @@ impl Placement {
     /// The owner of `key`: its index in the list that the placement was made of.
     #[inline]
     pub fn owner(&self, key: &[u8]) -> usize {
-        self.place(key).server
+        match &self.rule {
+            Rule::Rendezvous(table) => table.owner(key),
+            Rule::Foreign(foreign) => foreign.owner(key),
+        }
     }
 
     /// The owner of `key`, and a hash of it.
     #[inline]
     pub fn place(&self, key: &[u8]) -> Place {
-        let hash = rendezvous::hash(key);
-        let server = match &self.rule {
-            Rule::Rendezvous(table) => table.slot_owner(rendezvous::slot(hash)),
-            Rule::Foreign(foreign) => foreign.owner(key),
-        };
-        Place { server, hash: hash as u32 }
+        match &self.rule {
+            Rule::Rendezvous(table) => {
+                let hash = rendezvous::hash(key);
+                Place { server: table.slot_owner(rendezvous::slot(hash)), hash: hash as u32 }
+            }
+            Rule::Foreign(foreign) => foreign.place(key),
+        }
     }
 
     /// Why `key` lies where it does.
