@@ -201,7 +201,7 @@ impl Proxy {
     pub(super) fn accept_client(&mut self) -> ConnId {
         // What others get says something about what it will get.
         let client = Client { moved: self.now, answer_bytes: self.value_bytes, ..Client::default() };
-        let (index, generation) = self.clients.insert(client);
+        let (index, generation) = self.clients.insert(Box::new(client));
         self.counters.curr_connections += 1;
         self.counters.total_connections += 1;
         let conn = ConnId::client(index, generation);

@@ -99,8 +99,8 @@ pub struct Proxy {
     now: Time,
     /// The deadline of what is asked now.
     due: Time,
-    clients: Table<Client>,
-    links: Table<Link>,
+    clients: Table<Box<Client>>,
+    links: Table<Box<Link>>,
     backends: Vec<Backend>,
     /// Who owns which key, as last decided, and what of it is looked at for each request.
     ownership: Arc<Ownership>,
@@ -283,11 +283,11 @@ impl Proxy {
     }
 
     fn client(&mut self, conn: ConnId) -> Option<&mut Client> {
-        self.clients.get_mut(conn.index(), conn.generation())
+        self.clients.get_mut(conn.index(), conn.generation()).map(|client| &mut **client)
     }
 
     fn link(&mut self, conn: ConnId) -> Option<&mut Link> {
-        self.links.get_mut(conn.index(), conn.generation())
+        self.links.get_mut(conn.index(), conn.generation()).map(|link| &mut **link)
     }
 }
 
