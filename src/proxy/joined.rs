@@ -206,6 +206,12 @@ pub(super) struct Askers {
 }
 
 impl Askers {
+    /// The one who asks, if it is one.
+    #[inline]
+    pub(super) fn only(&self) -> Option<Asker> {
+        if self.other == 0 { self.asker } else { None }
+    }
+
     /// They are more than one.
     #[inline]
     pub(super) fn are_several(&self) -> bool {

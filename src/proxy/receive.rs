@@ -217,6 +217,12 @@ impl Proxy {
         }
         let askers = joined.hit();
         joined.count_value(frame.len());
+        if let Some(Asker::Slot(client, slot)) = askers.only()
+            && backing.is_none()
+        {
+            self.counters.get_hits += 1;
+            return self.answer_with(client, slot, |bytes| copy_value(frame, bytes));
+        }
         if askers.are_several() && backing.is_none() && frame.len() >= self.settings.limits.moved_min {
             // A large value that goes to several is held once.
             let shared = Bytes::copy_from_slice(frame);
@@ -226,7 +232,7 @@ impl Proxy {
     }
 
     /// Answers those who asked for a key with its value.
-    #[inline]
+    #[inline(never)]
     fn give_value(&mut self, joined: &JoinedGet, mut askers: Askers, frame: &[u8], backing: Option<&Bytes>) {
         while let Some(asker) = askers.next(joined) {
             match asker {
