@@ -68,7 +68,7 @@ impl JoinedGet {
     }
 
     /// Adds what `asker` wants to know. True if nobody has asked for this key before.
-    #[inline]
+    #[inline(always)]
     pub(super) fn ask(&mut self, key: &[u8], hash: u32, asker: Asker) -> bool {
         self.askers += 1;
         let (place, asked) = self.look_up(key, hash);
