@@ -71,14 +71,8 @@ struct Conns {
     links: Places,
 }
 
-/// Sockets by the index of their identity, in pieces that stay where they are when the table grows.
-#[derive(Default)]
-struct Places {
-    chunks: Vec<Vec<Option<Conn>>>,
-}
-
-/// Places in one piece.
-const CHUNK: usize = 64;
+/// Sockets by the index of their identity.
+type Places = Vec<Option<Box<Conn>>>;
 
 /// Connections to be looked at, links apart from clients.
 #[derive(Default)]
@@ -398,8 +392,11 @@ impl Conn {
         ready: &mut Ready,
         handler: &mut H,
     ) {
+        if self.paused || self.ended {
+            return;
+        }
         for _ in 0..READS_PER_TICK {
-            if self.paused || self.ended || !(self.readable || self.hangup) {
+            if !(self.readable || self.hangup) {
                 return;
             }
             calls.reads += 1;
@@ -487,37 +484,26 @@ impl Conns {
     /// The connection, if it is still that one.
     #[inline]
     fn find(&mut self, id: ConnId) -> Option<&mut Conn> {
-        self.places(id).get_mut(id.index())?.as_mut().filter(|conn| conn.id == id)
+        let conn = self.places(id).get_mut(id.index())?.as_deref_mut()?;
+        if conn.id == id { Some(conn) } else { None }
     }
 
     fn insert(&mut self, conn: Conn) {
         let (places, index) = (self.places(conn.id), conn.id.index());
-        while places.chunks.len() <= index / CHUNK {
-            places.chunks.push(Vec::with_capacity(CHUNK));
+        while places.len() <= index {
+            places.push(None);
         }
-        let chunk = &mut places.chunks[index / CHUNK];
-        while chunk.len() <= index % CHUNK {
-            chunk.push(None);
-        }
-        let place = &mut chunk[index % CHUNK];
-        debug_assert!(place.is_none(), "an index is used again only after its end was told");
-        *place = Some(conn);
+        debug_assert!(places[index].is_none(), "an index is used again only after its end was told");
+        places[index] = Some(Box::new(conn));
     }
 
-    fn take(&mut self, id: ConnId) -> Option<Conn> {
+    fn take(&mut self, id: ConnId) -> Option<Box<Conn>> {
         self.places(id).get_mut(id.index())?.take_if(|conn| conn.id == id)
     }
 
     #[inline]
     fn places(&mut self, id: ConnId) -> &mut Places {
         if id.is_link() { &mut self.links } else { &mut self.clients }
-    }
-}
-
-impl Places {
-    #[inline]
-    fn get_mut(&mut self, index: usize) -> Option<&mut Option<Conn>> {
-        self.chunks.get_mut(index / CHUNK)?.get_mut(index % CHUNK)
     }
 }
 
@@ -578,7 +564,8 @@ fn write_all(
     written: &mut usize,
     calls: &mut Calls,
 ) -> Result<bool, Errno> {
-    while *written < buffer.len() {
+    let length = buffer.len();
+    while *written < length {
         calls.writes += 1;
         let wrote = match buffer.single(*written) {
             Some(bytes) => socket.write(bytes),
