@@ -262,7 +262,7 @@ impl Proxy {
     }
 
     #[inline(never)]
-    fn answer_moved(&mut self, conn: ConnId, slot: u32, answer: Answer<'_>) {
+    pub(super) fn answer_moved(&mut self, conn: ConnId, slot: u32, answer: Answer<'_>) {
         let mut pieces = Outbox::default();
         answer.append_to(&mut pieces, &mut self.room.spare);
         self.answer_pieces(conn, slot, pieces);
