@@ -1,7 +1,7 @@
 //! Accepts clients and deals them out: one thread for all listeners, so that the bound on clients is exact
 //! and the workers are loaded evenly, however the kernel hashes connections.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use mio::net::{TcpListener, UnixListener};
 use mio::{Events, Interest, Poll, Token};
 
 use crate::control::Control;
-use crate::io::mio::Socket;
+use crate::io::socket::Socket;
 
 /// How long accepting pauses when the process or the machine has no descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -99,8 +99,8 @@ impl Acceptor {
         let (entrance, index) = self.listeners[token];
         loop {
             let accepted = match &self.entrances[entrance].listeners[index] {
-                Listener::Tcp(listener) => listener.accept().map(|(stream, _)| Socket::Tcp(stream)),
-                Listener::Unix(listener) => listener.accept().map(|(stream, _)| Socket::Unix(stream)),
+                Listener::Tcp(listener) => listener.accept().map(|(stream, _)| Socket::tcp(stream)),
+                Listener::Unix(listener) => listener.accept().map(|(stream, _)| Socket::unix(stream)),
             };
             match accepted {
                 Ok(socket) => {
@@ -121,16 +121,13 @@ impl Acceptor {
         }
     }
 
-    fn admit(&self, entrance: usize, mut socket: Socket) {
+    fn admit(&self, entrance: usize, socket: Socket) {
         let Entrance { control, max_conns, .. } = &self.entrances[entrance];
         let all = || self.entrances.iter().map(|entrance| entrance.control.clients()).sum::<usize>();
         if control.clients() >= *max_conns || (self.entrances.len() > 1 && all() >= self.max_conns) {
             let words = b"ERROR Too many open connections\r\n";
             // It is closed in any case; whether it still listens is its own affair.
-            let _ = match &mut socket {
-                Socket::Tcp(stream) => stream.write(words),
-                Socket::Unix(stream) => stream.write(words),
-            };
+            let _ = rustix::net::send(&socket, words, rustix::net::SendFlags::NOSIGNAL);
             return;
         }
         socket.set_options();

@@ -11,7 +11,8 @@ mod io_contract {
 }
 
 use mcproxy::control::WorkerHandle;
-use mcproxy::io::mio::{BackendAddress, MioIo};
+use mcproxy::io::mio::MioIo;
+use mcproxy::io::socket::BackendAddress;
 
 use io_contract::bench::Engine;
 use io_contract::{life, receiving, sending, waiting};
