@@ -17,8 +17,11 @@
 //! 9. What became of submitted actions is told first, then [`Handler::handle_now`], then the tick's events.
 
 mod conns;
+pub mod engine;
 pub mod mio;
 pub mod socket;
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+pub mod uring;
 
 use std::io;
 use std::time::Duration;

@@ -407,7 +407,7 @@ fn settings(backends: usize, limits: Limits, random: &mut Random) -> Settings {
         join_gets: random.once_in(2),
         flush_all_enabled: !random.once_in(3),
         limits,
-        process: Process { id: 7, started: 1_700_000_000 },
+        process: Process { id: 7, started: 1_700_000_000, io: "sim" },
     }
 }
 

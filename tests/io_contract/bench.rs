@@ -22,6 +22,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How an engine is made.
 pub(crate) trait Engine {
     type Io: Io;
+    /// Polls in which everybody has had a turn, however many send without end.
+    const TURNS: usize = 40;
 
     fn make(handle: WorkerHandle, addresses: Vec<BackendAddress>) -> Self::Io;
 }
