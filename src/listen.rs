@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -17,6 +19,24 @@ use crate::config::Listen;
 /// # Errors
 /// What bind(2), listen(2) and chmod(2) say.
 pub fn bind(listen: &Listen, backlog: u32, mode: Option<u32>) -> io::Result<(Listener, Listen)> {
+    let mut tries = TRIES;
+    loop {
+        match bind_once(listen, backlog, mode) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && tries > 0 => {
+                tries -= 1;
+                thread::sleep(AGAIN);
+            }
+            other => return other,
+        }
+    }
+}
+
+/// How often, and how long after each other, an address in use is tried again: what a killed process had in an
+/// io_uring, its listeners too, is taken apart some milliseconds after its end, and mcproxy may have been that.
+const TRIES: u32 = 20;
+const AGAIN: Duration = Duration::from_millis(10);
+
+fn bind_once(listen: &Listen, backlog: u32, mode: Option<u32>) -> io::Result<(Listener, Listen)> {
     let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
     match listen {
         Listen::Tcp { host, port } => {

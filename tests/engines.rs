@@ -68,6 +68,17 @@ fn a_refusal_ends_the_program_with_one_line_that_says_who_refuses() {
     }
 }
 
+/// A killed process's listener may outlive it for a moment.
+#[test]
+fn a_port_can_be_used_again_at_once() {
+    let uring = if engine::uring_is_expected() { "uring" } else { "mio" };
+    let words = ["--io", uring];
+    let port = Server::mcproxy("embedded:1", &words).address.port();
+    for _ in 0..10 {
+        drop(Server::mcproxy_at(port, "embedded:1", &words));
+    }
+}
+
 #[test]
 fn auto_goes_on_without_it_and_says_so_once() {
     for (call, errno) in

@@ -56,7 +56,13 @@ pub struct Sizes {
 
 impl Default for Sizes {
     fn default() -> Self {
-        Sizes { submissions: 512, completions: 4096, buffers: 256, buffer_bytes: 4 << 10, incremental: false }
+        Sizes {
+            submissions: 512,
+            completions: 4096,
+            buffers: 256,
+            buffer_bytes: 16 << 10,
+            incremental: false,
+        }
     }
 }
 

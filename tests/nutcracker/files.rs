@@ -1,6 +1,6 @@
 //! Files of twemproxy's configuration, and nutcracker running one.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -46,6 +46,12 @@ pub(crate) struct Nutcracker {
 impl Nutcracker {
     /// One with this file; waits until it listens at `ports`.
     pub(crate) fn start(file: &File, ports: &[u16]) -> Self {
+        for port in ports {
+            // What a killed mcproxy had in an io_uring is taken apart after its end, and nutcracker tries once.
+            eventually(&format!("port {port} is free"), || {
+                TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).ok()
+            });
+        }
         let statistics = free_port().to_string();
         let log = ScratchPath::new(&format!("nutcracker-{statistics}.log"));
         let mut command = Command::new(PROGRAM);
