@@ -18,6 +18,7 @@ use mcproxy::placement::{Placement, Server as PlacedServer};
 use socket2::{Domain, Socket, Type};
 
 use super::support::binary::{Frame, HEADER, frame_length};
+use super::support::engine;
 use super::support::inbox::PATIENCE;
 use super::support::process::{Server, named_backends};
 use super::support::report::escape;
@@ -80,7 +81,13 @@ impl Proxy {
         Proxy::by(command).when_it_listens(pools)
     }
 
-    fn spawn_by(mut command: Command, listen: &[&str], backends: &str, arguments: &[&str]) -> Self {
+    /// One that `command` starts, with further arguments.
+    pub(crate) fn spawn_by(
+        mut command: Command,
+        listen: &[&str],
+        backends: &str,
+        arguments: &[&str],
+    ) -> Self {
         for at in listen {
             command.args(["--listen", at]);
         }
@@ -94,6 +101,7 @@ impl Proxy {
     }
 
     fn by(mut command: Command) -> Self {
+        engine::choose(&mut command);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let stdout = Printed::by(child.stdout.take().expect("piped"));
@@ -154,7 +162,7 @@ impl Proxy {
         status
     }
 
-    fn when_it_listens(mut self, listeners: usize) -> Self {
+    pub(crate) fn when_it_listens(mut self, listeners: usize) -> Self {
         eventually("mcproxy listens", || {
             if let Some(status) = self.child.try_wait().expect("the child's status") {
                 panic!("{} ended: {status}; stderr: {}", self.command, self.stderr());

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::client::Client;
+use super::engine;
 use super::inbox::PATIENCE;
 
 /// Ports that the kernel does not hand out by itself on a default Linux, so that no client's own port is
@@ -49,6 +50,7 @@ impl Server {
             let mut command = Command::new(env!("CARGO_BIN_EXE_mcproxy"));
             command.arg("--listen").arg(format!("127.0.0.1:{port}"));
             command.arg("--backends").arg(backends).args(arguments);
+            engine::choose(&mut command);
             command
         })
     }
