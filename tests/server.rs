@@ -18,6 +18,8 @@ mod agreement;
 mod embedded;
 #[path = "server/ending.rs"]
 mod ending;
+#[path = "server/engine.rs"]
+mod engine;
 #[path = "server/flush.rs"]
 mod flush;
 #[path = "server/joined.rs"]

@@ -38,13 +38,21 @@ impl Engine {
     }
 }
 
+/// io_uring, if it can run here.
+///
+/// # Errors
+/// One line that says why it cannot.
 #[cfg(all(target_os = "linux", feature = "io-uring"))]
-fn uring() -> Result<Engine, String> {
+pub fn uring() -> Result<Engine, String> {
     crate::io::uring::check().map(|()| Engine::Uring)
 }
 
+/// io_uring, which is not built in.
+///
+/// # Errors
+/// One line that says so.
 #[cfg(not(all(target_os = "linux", feature = "io-uring")))]
-fn uring() -> Result<Engine, String> {
+pub fn uring() -> Result<Engine, String> {
     Err("this mcproxy was built without io_uring, which takes Linux and the cargo feature io-uring"
         .to_string())
 }

@@ -102,6 +102,8 @@ pub struct UringIo {
     starved: [Vec<ConnId>; 3],
     /// Connections whose other side has ended in this tick.
     hung_up: Vec<ConnId>,
+    // Boxed, for the kernel has their addresses while they are in use.
+    #[allow(clippy::vec_box)]
     spare_slices: Vec<Box<Slices>>,
     tick: u32,
     now: Time,

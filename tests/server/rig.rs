@@ -77,12 +77,17 @@ impl Proxy {
     /// With so many pools as a file of twemproxy's has them.
     pub(crate) fn of_file(file: &Path, pools: usize, arguments: &[&str]) -> Self {
         let mut command = Command::new(PROGRAM);
-        command.args(engine::arguments(arguments)).arg("--nutcracker").arg(file).args(arguments);
+        command.arg("--nutcracker").arg(file).args(arguments);
         Proxy::by(command).when_it_listens(pools)
     }
 
-    fn spawn_by(mut command: Command, listen: &[&str], backends: &str, arguments: &[&str]) -> Self {
-        command.args(engine::arguments(arguments));
+    /// One that `command` starts, with further arguments.
+    pub(crate) fn spawn_by(
+        mut command: Command,
+        listen: &[&str],
+        backends: &str,
+        arguments: &[&str],
+    ) -> Self {
         for at in listen {
             command.args(["--listen", at]);
         }
@@ -96,6 +101,7 @@ impl Proxy {
     }
 
     fn by(mut command: Command) -> Self {
+        engine::choose(&mut command);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let stdout = Printed::by(child.stdout.take().expect("piped"));
@@ -156,7 +162,7 @@ impl Proxy {
         status
     }
 
-    fn when_it_listens(mut self, listeners: usize) -> Self {
+    pub(crate) fn when_it_listens(mut self, listeners: usize) -> Self {
         eventually("mcproxy listens", || {
             if let Some(status) = self.child.try_wait().expect("the child's status") {
                 panic!("{} ended: {status}; stderr: {}", self.command, self.stderr());

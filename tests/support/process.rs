@@ -46,34 +46,11 @@ impl Server {
 
     /// The proxy in front of `backends`, a list as `--backends` takes it, with further arguments.
     pub(crate) fn mcproxy(backends: &str, arguments: &[&str]) -> Self {
-        Server::mcproxy_under(&[], backends, arguments)
-    }
-
-    /// The same, at a port that was another's until now.
-    pub(crate) fn mcproxy_at(port: u16, backends: &str, arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mcproxy"));
-        command.args(engine::arguments(arguments)).arg("--listen").arg(format!("127.0.0.1:{port}"));
-        command.arg("--backends").arg(backends).args(arguments);
-        let mut server = Server::spawn("mcproxy", command, port);
-        let give_up = Instant::now() + PATIENCE;
-        // Who connects sooner may reach what is left of the other.
-        while !server.errors().contains("listening on") {
-            let ended = server.child.try_wait().expect("the child's status");
-            assert!(ended.is_none() && Instant::now() < give_up, "{ended:?}: {}", server.errors());
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        server.is_who_listens().unwrap_or_else(|error| panic!("{error}: {}", server.errors()));
-        server
-    }
-
-    /// The same as [`Self::mcproxy`], started by a program with its arguments that runs what follows them.
-    pub(crate) fn mcproxy_under(starter: &[&str], backends: &str, arguments: &[&str]) -> Self {
         Server::start("mcproxy", |port| {
-            let words = [starter, &[env!("CARGO_BIN_EXE_mcproxy")]].concat();
-            let mut command = Command::new(words[0]);
-            command.args(&words[1..]).args(engine::arguments(arguments));
+            let mut command = Command::new(env!("CARGO_BIN_EXE_mcproxy"));
             command.arg("--listen").arg(format!("127.0.0.1:{port}"));
             command.arg("--backends").arg(backends).args(arguments);
+            engine::choose(&mut command);
             command
         })
     }
@@ -115,23 +92,18 @@ impl Server {
         panic!("{name} does not start: {last}");
     }
 
-    fn start_once(name: &str, command: Command, port: u16) -> Result<Self, String> {
-        let shown = format!("{command:?}");
-        let mut server = Server::spawn(name, command, port);
-        match server.wait_until_it_listens() {
-            Ok(()) => Ok(server),
-            Err(error) => Err(format!("{shown}: {error}; stderr: {}", server.errors())),
-        }
-    }
-
-    fn spawn(name: &str, mut command: Command, port: u16) -> Self {
+    fn start_once(name: &str, mut command: Command, port: u16) -> Result<Self, String> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child =
             command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}; run tests/install"));
         let errors = Arc::new(Mutex::new(Vec::new()));
         collect(child.stderr.take().expect("stderr is piped"), Arc::clone(&errors));
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Server { child, name: name.to_owned(), address, errors }
+        let mut server = Server { child, name: name.to_owned(), address, errors };
+        match server.wait_until_it_listens() {
+            Ok(()) => Ok(server),
+            Err(error) => Err(format!("{command:?}: {error}; stderr: {}", server.errors())),
+        }
     }
 
     fn wait_until_it_listens(&mut self) -> Result<(), String> {
