@@ -97,8 +97,22 @@ pub struct Config {
     pub join_gets: bool,
     /// Whether clients may use flush_all.
     pub flush_all_enabled: bool,
+    /// What moves the bytes.
+    pub io: Engine,
     /// What is logged.
     pub log_level: log::LevelFilter,
+}
+
+/// What moves the bytes of clients and backends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// mio: epoll or kqueue.
+    #[default]
+    Mio,
+    /// io_uring, or nothing.
+    Uring,
+    /// io_uring where it can run, else mio.
+    Auto,
 }
 
 /// An address to accept clients at. Its `Display` is the form the command line takes.
@@ -289,6 +303,11 @@ struct Arguments {
     #[arg(short = 'F', long)]
     disable_flush_all: bool,
 
+    /// What moves the bytes: `mio`; `uring` (io_uring, of Linux 6.1 or newer); or `auto`, io_uring where it
+    /// can run and mio elsewhere
+    #[arg(long, value_name = "ENGINE", default_value = "mio", allow_hyphen_values = true)]
+    io: String,
+
     /// What is logged: `off`, `error`, `warn`, `info`, `debug` or `trace`
     #[arg(long, value_name = "LEVEL", default_value = "info", allow_hyphen_values = true)]
     log_level: String,
@@ -386,6 +405,7 @@ fn without_servers(raw: &Arguments) -> Result<Config, String> {
         read_errors: read_errors(&raw.read_errors)?,
         join_gets: join_gets(&raw.join_gets)?,
         flush_all_enabled: !raw.disable_flush_all,
+        io: engine(&raw.io)?,
         log_level: log_level(&raw.log_level)?,
     })
 }
@@ -500,6 +520,15 @@ fn read_errors(text: &str) -> Result<ReadErrors, String> {
         "miss" => Ok(ReadErrors::Miss),
         "miss-all" => Ok(ReadErrors::MissAll),
         _ => Err(complaint("--read-errors", text, "must be error, miss or miss-all")),
+    }
+}
+
+fn engine(text: &str) -> Result<Engine, String> {
+    match text {
+        "mio" => Ok(Engine::Mio),
+        "uring" => Ok(Engine::Uring),
+        "auto" => Ok(Engine::Auto),
+        _ => Err(complaint("--io", text, "must be mio, uring or auto")),
     }
 }
 

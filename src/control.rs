@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::io::mio::{Socket, time_since};
+use crate::io::socket::Socket;
 use crate::ownership::change::Notice;
 use crate::proxy::message::Message;
 use crate::time::Time;
@@ -37,9 +37,19 @@ pub struct Control {
     notices: Sender<(usize, Notice)>,
 }
 
+/// How a thread that waits in its engine is woken.
+#[derive(Debug)]
+pub(crate) enum Waker {
+    /// Of a selector of mio.
+    Mio(mio::Waker),
+    /// An eventfd that an io_uring waits for.
+    #[cfg(all(target_os = "linux", feature = "io-uring"))]
+    Event(Arc<std::os::fd::OwnedFd>),
+}
+
 struct Door {
     mail: Sender<Mail>,
-    waker: OnceLock<mio::Waker>,
+    waker: OnceLock<Waker>,
     clients: AtomicUsize,
 }
 
@@ -77,7 +87,7 @@ impl Control {
         if door.mail.send(mail).is_ok()
             && let Some(waker) = door.waker.get()
         {
-            let _ = waker.wake();
+            waker.wake();
         }
     }
 
@@ -88,9 +98,9 @@ impl Control {
         }
     }
 
-    /// The process's clock, the same for all threads.
+    /// The process's clock, the same for all threads: microseconds.
     pub fn clock(&self) -> Time {
-        time_since(self.epoch)
+        Time(u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 
     /// Clients connected now, over all workers.
@@ -107,11 +117,23 @@ impl Control {
     }
 }
 
+impl Waker {
+    /// Ends the wait, or the next one if there is none.
+    pub(crate) fn wake(&self) {
+        // A thread that has ended need not be woken.
+        match self {
+            Waker::Mio(waker) => _ = waker.wake(),
+            #[cfg(all(target_os = "linux", feature = "io-uring"))]
+            Waker::Event(event) => _ = rustix::io::write(event, &1_u64.to_ne_bytes()),
+        }
+    }
+}
+
 impl WorkerHandle {
     /// From now on mail wakes this worker.
-    pub(crate) fn wake_by(&self, waker: mio::Waker) {
+    pub(crate) fn wake_by(&self, waker: Waker) {
         // Mail that came before had nobody to wake: the worker is to look at once.
-        let _ = waker.wake();
+        waker.wake();
         let _ = self.control.doors[self.worker].waker.set(waker);
     }
 

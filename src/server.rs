@@ -8,6 +8,7 @@ use signal_hook::iterator::Signals;
 
 use crate::acceptor::{Acceptor, Listener};
 use crate::config::{Config, Listen, Program};
+use crate::io::engine::Engine;
 use crate::limits::Limits;
 use crate::memory::Budget;
 use crate::proxy::message::Message;
@@ -26,24 +27,25 @@ const OWN_DESCRIPTORS: u64 = 64;
 pub fn run(program: &Program) -> Result<(), String> {
     // What is about the process is the same in all pools.
     let process = program.pools.first().expect("there is a pool");
+    let engine = Engine::choose(process.io)?;
     let bound = bind(program)?;
     let signals = Signals::new([SIGTERM, SIGINT]).map_err(|error| format!("signals: {error}"))?;
     let max_conns = fit_descriptors(program);
     let memory = Arc::new(Budget::new(process.memory_limit));
     let mut pools = Vec::new();
     for config in &program.pools {
-        let pool =
-            Pool::start(config, config.max_conns.min(max_conns), memory.clone(), &prefix(program, config));
+        let clients = config.max_conns.min(max_conns);
+        let pool = Pool::start(config, engine, clients, memory.clone(), &prefix(program, config));
         pools.push(pool.map_err(|error| format!("{}{error}", prefix(program, config)))?);
     }
     let (listeners, addresses): (Vec<_>, Vec<_>) = bound.into_iter().unzip();
     let entrances = pools.iter().zip(listeners).map(|(pool, listeners)| pool.entrance(listeners)).collect();
     let (acceptor, stop) =
-        Acceptor::new(entrances, max_conns).map_err(|error| format!("accepting: {error}"))?;
+        Acceptor::new(entrances, max_conns, engine).map_err(|error| format!("accepting: {error}"))?;
     let accepting = spawn("acceptor", "", move || acceptor.run())?;
     announce(program, &addresses);
     wait_for_end(signals, process);
-    let _ = stop.wake();
+    stop.stop();
     let _ = accepting.join();
     addresses.iter().flatten().for_each(remove_socket);
     for pool in &pools {

@@ -11,7 +11,8 @@ mod io_contract {
 }
 
 use mcproxy::control::WorkerHandle;
-use mcproxy::io::mio::{BackendAddress, MioIo};
+use mcproxy::io::mio::MioIo;
+use mcproxy::io::socket::BackendAddress;
 
 use io_contract::bench::Engine;
 use io_contract::{life, receiving, sending, waiting};
@@ -24,6 +25,59 @@ impl Engine for Mio {
 
     fn make(handle: WorkerHandle, addresses: Vec<BackendAddress>) -> MioIo {
         MioIo::new(handle, addresses).expect("the kernel gives a selector")
+    }
+}
+
+/// The engines over io_uring: as it is, and with so little room that everything runs out of it.
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+mod over_uring {
+    use mcproxy::control::WorkerHandle;
+    use mcproxy::io::socket::BackendAddress;
+    use mcproxy::io::uring::{Sizes, UringIo};
+
+    use crate::io_contract::bench::Engine;
+
+    fn make(handle: WorkerHandle, addresses: Vec<BackendAddress>, sizes: Sizes) -> UringIo {
+        UringIo::with(handle, addresses, sizes).unwrap_or_else(|error| {
+            panic!("the kernel gives no io_uring: {error}; to test without it: --no-default-features")
+        })
+    }
+
+    /// As the proxy has it.
+    pub(crate) struct Uring;
+
+    impl Engine for Uring {
+        type Io = UringIo;
+
+        fn make(handle: WorkerHandle, addresses: Vec<BackendAddress>) -> UringIo {
+            make(handle, addresses, Sizes::default())
+        }
+    }
+
+    /// Buffers that the kernel fills bit by bit.
+    pub(crate) struct Incremental;
+
+    impl Engine for Incremental {
+        type Io = UringIo;
+
+        fn make(handle: WorkerHandle, addresses: Vec<BackendAddress>) -> UringIo {
+            make(handle, addresses, Sizes { incremental: true, ..Sizes::default() })
+        }
+    }
+
+    /// Queues and buffers that are always too few.
+    pub(crate) struct Tiny;
+
+    impl Engine for Tiny {
+        type Io = UringIo;
+        /// One of sixty after the other.
+        const TURNS: usize = 400;
+
+        fn make(handle: WorkerHandle, addresses: Vec<BackendAddress>) -> UringIo {
+            let sizes =
+                Sizes { submissions: 2, completions: 4, buffers: 2, buffer_bytes: 1000, incremental: false };
+            make(handle, addresses, sizes)
+        }
     }
 }
 
@@ -92,3 +146,9 @@ macro_rules! all_clauses {
 }
 
 all_clauses!(mio, crate::Mio);
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+all_clauses!(uring, crate::over_uring::Uring);
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+all_clauses!(uring_filled_bit_by_bit, crate::over_uring::Incremental);
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+all_clauses!(uring_of_tiny_size, crate::over_uring::Tiny);

@@ -75,6 +75,7 @@ fn defaults_are_those_of_the_manual() {
         value_max: 1 << 20,
         read_errors: ReadErrors::Error,
         join_gets: true,
+        io: Engine::Mio,
         flush_all_enabled: true,
         log_level: log::LevelFilter::Info,
     };
@@ -107,6 +108,8 @@ fn every_flag_sets_its_field() {
     assert_eq!(config.cas_fence, Duration::from_secs(86_400));
     assert_eq!(good(&["--backends=a", "--rejoin=flush", "--cas-fence=1s"]).rejoin, Rejoin::Flush);
     assert!(good(&["--backends=a", "--join-gets=on"]).join_gets);
+    assert_eq!(good(&["--backends=a", "--io", "uring"]).io, Engine::Uring);
+    assert_eq!(good(&["--backends=a", "--io=auto"]).io, Engine::Auto);
     assert_eq!(good(&["--backends=a", "--read-errors=error"]).read_errors, ReadErrors::Error);
 }
 
@@ -206,6 +209,7 @@ fn bad_values_are_refused_by_name() {
             "1k to 1g",
         ),
         ("--join-gets", &["ON", "auto"], "must be on or off"),
+        ("--io", &["epoll", "io_uring", "MIO", ""], "must be mio, uring or auto"),
         ("--rejoin", &["FLUSH", "as_is", "delete"], "must be flush or as-is"),
         ("--cas-fence", &["0s", "999ms", "25h"], "must be 1s to "),
         ("--cas-fence", &["10", "soon", "-1s"], ""),

@@ -5,19 +5,19 @@
 //! event. Writes are tried at once; what the kernel does not take waits here for the next writable edge.
 
 use std::io::{self, ErrorKind, IoSlice};
-use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
 
-use mio::net::{TcpStream, UnixStream};
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use rustix::io::{Errno, writev};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
+use super::conns::{Conns, Identified};
+use super::socket::{BackendAddress, Socket, failure_of};
 use super::{Action, Calls, ConnId, Failure, Handler, Io};
 use crate::buffer::Outbox;
-use crate::control::{Mail, WorkerHandle};
+use crate::control::{Mail, Waker, WorkerHandle};
 use crate::time::Time;
 
 /// Bytes read at once.
@@ -39,22 +39,13 @@ const SLICES: usize = 64;
 /// The token of the mailbox; no connection has it.
 const MAILBOX: Token = Token(usize::MAX);
 
-/// Where a backend is reached.
-#[derive(Clone, Debug)]
-pub enum BackendAddress {
-    /// Over TCP: one address, or those that a name had when it was last looked up.
-    Tcp(Vec<SocketAddr>),
-    /// A unix socket.
-    Unix(PathBuf),
-}
-
 /// The engine of one worker.
 pub struct MioIo {
     poll: Poll,
     events: Events,
     handle: WorkerHandle,
     addresses: Vec<BackendAddress>,
-    conns: Conns,
+    conns: Conns<Conn>,
     scratch: Box<[u8]>,
     /// What became of submitted actions, to be told at the next poll.
     completions: Vec<Completion>,
@@ -63,22 +54,6 @@ pub struct MioIo {
     calls: Calls,
     now: Time,
 }
-
-/// All sockets of a worker.
-#[derive(Default)]
-struct Conns {
-    clients: Places,
-    links: Places,
-}
-
-/// Sockets by the index of their identity, in pieces that stay where they are when the table grows.
-#[derive(Default)]
-struct Places {
-    chunks: Vec<Vec<Option<Conn>>>,
-}
-
-/// Places in one piece.
-const CHUNK: usize = 64;
 
 /// Connections to be looked at, links apart from clients.
 #[derive(Default)]
@@ -109,14 +84,6 @@ struct Conn {
     listed: bool,
 }
 
-/// A connected stream, whichever its family.
-pub enum Socket {
-    /// TCP
-    Tcp(TcpStream),
-    /// Unix
-    Unix(UnixStream),
-}
-
 struct Sending {
     buffer: Outbox,
     written: usize,
@@ -135,13 +102,13 @@ impl MioIo {
     /// The kernel gives no selector.
     pub fn new(handle: WorkerHandle, addresses: Vec<BackendAddress>) -> io::Result<Self> {
         let poll = Poll::new()?;
-        handle.wake_by(mio::Waker::new(poll.registry(), MAILBOX)?);
+        handle.wake_by(Waker::Mio(mio::Waker::new(poll.registry(), MAILBOX)?));
         Ok(MioIo {
             poll,
             events: Events::with_capacity(EVENTS),
             handle,
             addresses,
-            conns: Conns::default(),
+            conns: Conns::new(),
             scratch: vec![0; READ_BYTES].into_boxed_slice(),
             completions: Vec::new(),
             ready: Ready::default(),
@@ -150,13 +117,10 @@ impl MioIo {
         })
     }
 
-    fn insert(&mut self, id: ConnId, mut socket: Socket, connecting: bool) -> io::Result<()> {
+    fn insert(&mut self, id: ConnId, socket: Socket, connecting: bool) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         let token = Token(id.to_bits() as usize);
-        match &mut socket {
-            Socket::Tcp(stream) => self.poll.registry().register(stream, token, interest)?,
-            Socket::Unix(stream) => self.poll.registry().register(stream, token, interest)?,
-        }
+        self.poll.registry().register(&mut SourceFd(&socket.as_fd().as_raw_fd()), token, interest)?;
         let conn = Conn {
             id,
             socket,
@@ -263,7 +227,7 @@ impl MioIo {
         };
         debug_assert!(conn.sending.is_none(), "one send in flight");
         let mut written = 0;
-        match write_all(&mut conn.socket, &buffer, &mut written, &mut self.calls) {
+        match write_all(&conn.socket, &buffer, &mut written, &mut self.calls) {
             Ok(true) => self.completions.push(Completion::Sent(id, buffer, written)),
             Ok(false) => conn.sending = Some(Box::new(Sending { buffer, written })),
             Err(_) => {
@@ -275,17 +239,8 @@ impl MioIo {
     }
 
     fn connect(&mut self, id: ConnId, backend: usize, address: usize) {
-        let socket = match &self.addresses[backend] {
-            BackendAddress::Tcp(addresses) => match addresses.get(address) {
-                Some(&address) => TcpStream::connect(address).map(Socket::Tcp),
-                None => Err(ErrorKind::AddrNotAvailable.into()),
-            },
-            BackendAddress::Unix(path) => UnixStream::connect(path).map(Socket::Unix),
-        };
-        let connected = socket.and_then(|socket| {
-            socket.set_options();
-            self.insert(id, socket, true)
-        });
+        let connected = Socket::connect(&self.addresses[backend], address)
+            .and_then(|socket| self.insert(id, socket, true));
         if let Err(error) = connected {
             self.completions.push(Completion::Failed(id, failure_of(&error)));
         }
@@ -398,12 +353,15 @@ impl Conn {
         ready: &mut Ready,
         handler: &mut H,
     ) {
+        if self.paused || self.ended {
+            return;
+        }
         for _ in 0..READS_PER_TICK {
-            if self.paused || self.ended || !(self.readable || self.hangup) {
+            if !(self.readable || self.hangup) {
                 return;
             }
             calls.reads += 1;
-            match self.socket.read(scratch) {
+            match read(&self.socket, scratch) {
                 Ok(0) => {
                     self.ended = true;
                     return handler.handle_eof(self.id);
@@ -430,7 +388,7 @@ impl Conn {
     fn go_on_writing<H: Handler>(&mut self, calls: &mut Calls, handler: &mut H) {
         let Some(sending) = &mut self.sending else { return };
         let before = sending.written;
-        match write_all(&mut self.socket, &sending.buffer, &mut sending.written, calls) {
+        match write_all(&self.socket, &sending.buffer, &mut sending.written, calls) {
             Ok(true) => self.give_back(handler),
             Ok(false) if sending.written > before => handler.handle_progress(self.id),
             Ok(false) => {}
@@ -453,7 +411,7 @@ impl Conn {
         if !(self.writable || self.hangup) {
             return false;
         }
-        match connect_result(&self.socket) {
+        match self.socket.connect_result() {
             Ok(true) => {
                 self.connecting = false;
                 handler.handle_connected(self.id);
@@ -483,106 +441,47 @@ impl Conn {
     }
 }
 
-impl Conns {
-    /// The connection, if it is still that one.
+impl Identified for Conn {
     #[inline]
-    fn find(&mut self, id: ConnId) -> Option<&mut Conn> {
-        self.places(id).get_mut(id.index())?.as_mut().filter(|conn| conn.id == id)
-    }
-
-    fn insert(&mut self, conn: Conn) {
-        let (places, index) = (self.places(conn.id), conn.id.index());
-        while places.chunks.len() <= index / CHUNK {
-            places.chunks.push(Vec::with_capacity(CHUNK));
-        }
-        let chunk = &mut places.chunks[index / CHUNK];
-        while chunk.len() <= index % CHUNK {
-            chunk.push(None);
-        }
-        let place = &mut chunk[index % CHUNK];
-        debug_assert!(place.is_none(), "an index is used again only after its end was told");
-        *place = Some(conn);
-    }
-
-    fn take(&mut self, id: ConnId) -> Option<Conn> {
-        self.places(id).get_mut(id.index())?.take_if(|conn| conn.id == id)
-    }
-
-    #[inline]
-    fn places(&mut self, id: ConnId) -> &mut Places {
-        if id.is_link() { &mut self.links } else { &mut self.clients }
+    fn id(&self) -> ConnId {
+        self.id
     }
 }
 
-impl Places {
-    #[inline]
-    fn get_mut(&mut self, index: usize) -> Option<&mut Option<Conn>> {
-        self.chunks.get_mut(index / CHUNK)?.get_mut(index % CHUNK)
-    }
+/// Straight to the kernel: the C library's calls, which can be cancelled by another thread, cost 35
+/// instructions more each.
+#[inline]
+fn read(socket: &Socket, buffer: &mut [u8]) -> Result<usize, Errno> {
+    recv(socket, buffer, RecvFlags::empty()).map(|(length, _)| length)
 }
 
-impl Socket {
-    /// Small writes leave at once, and a peer that vanished is noticed in the end.
-    pub fn set_options(&self) {
-        if let Socket::Tcp(stream) = self {
-            // A socket that refuses an option works without it.
-            let _ = stream.set_nodelay(true);
-            let _ = socket2::SockRef::from(stream).set_keepalive(true);
-        }
-    }
-
-    fn shutdown_write(&self) {
-        // The connection may be gone already; that is told by a read.
-        let _ = match self {
-            Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
-        };
-    }
-
-    /// Straight to the kernel: the C library's calls, which can be cancelled by another thread, cost 35
-    /// instructions more each.
-    #[inline]
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
-        recv(&*self, buffer, RecvFlags::empty()).map(|(length, _)| length)
-    }
-
-    #[inline]
-    fn write(&mut self, buffer: &[u8]) -> Result<usize, Errno> {
-        send(&*self, buffer, SendFlags::NOSIGNAL)
-    }
-
-    /// Writes the bytes from `from` on, which stand in more than one piece.
-    #[cold]
-    fn write_pieces(&mut self, buffer: &Outbox, from: usize) -> Result<usize, Errno> {
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        let filled = buffer.slices(from, &mut slices);
-        writev(&*self, &slices[..filled])
-    }
+#[inline]
+fn write(socket: &Socket, buffer: &[u8]) -> Result<usize, Errno> {
+    send(socket, buffer, SendFlags::NOSIGNAL)
 }
 
-impl AsFd for Socket {
-    #[inline]
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Socket::Tcp(stream) => stream.as_fd(),
-            Socket::Unix(stream) => stream.as_fd(),
-        }
-    }
+/// Writes the bytes from `from` on, which stand in more than one piece.
+#[cold]
+fn write_pieces(socket: &Socket, buffer: &Outbox, from: usize) -> Result<usize, Errno> {
+    let mut slices = [IoSlice::new(&[]); SLICES];
+    let filled = buffer.slices(from, &mut slices);
+    writev(socket, &slices[..filled])
 }
 
 /// Writes what the kernel takes. True when all of it is written.
 #[inline]
 fn write_all(
-    socket: &mut Socket,
+    socket: &Socket,
     buffer: &Outbox,
     written: &mut usize,
     calls: &mut Calls,
 ) -> Result<bool, Errno> {
-    while *written < buffer.len() {
+    let length = buffer.len();
+    while *written < length {
         calls.writes += 1;
         let wrote = match buffer.single(*written) {
-            Some(bytes) => socket.write(bytes),
-            None => socket.write_pieces(buffer, *written),
+            Some(bytes) => write(socket, bytes),
+            None => write_pieces(socket, buffer, *written),
         };
         match wrote {
             Ok(0) => return Err(Errno::PIPE),
@@ -593,33 +492,4 @@ fn write_all(
         }
     }
     Ok(true)
-}
-
-/// True if a connect has succeeded, false if it is still under way.
-fn connect_result(socket: &Socket) -> Result<bool, Failure> {
-    let (error, peer) = match socket {
-        Socket::Tcp(stream) => (stream.take_error(), stream.peer_addr().map(drop)),
-        Socket::Unix(stream) => (stream.take_error(), stream.peer_addr().map(drop)),
-    };
-    if let Ok(Some(error)) | Err(error) = error {
-        return Err(failure_of(&error));
-    }
-    match peer {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
-        Err(error) => Err(failure_of(&error)),
-    }
-}
-
-fn failure_of(error: &io::Error) -> Failure {
-    match error.kind() {
-        ErrorKind::ConnectionRefused | ErrorKind::NotFound => Failure::Refused,
-        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Failure::Reset,
-        _ => Failure::Unreachable,
-    }
-}
-
-/// The clock of a process: microseconds since `epoch`.
-pub fn time_since(epoch: Instant) -> Time {
-    Time(u64::try_from(epoch.elapsed().as_micros()).unwrap_or(u64::MAX))
 }

@@ -16,7 +16,12 @@
 //! 8. [`Handler::handle_progress`] tells in each tick of the sends in flight that have gone on in it.
 //! 9. What became of submitted actions is told first, then [`Handler::handle_now`], then the tick's events.
 
+mod conns;
+pub mod engine;
 pub mod mio;
+pub mod socket;
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+pub mod uring;
 
 use std::io;
 use std::time::Duration;

@@ -137,7 +137,19 @@ pub(super) fn any_meta(input: &[u8], raw_key: &[u8], limits: ReplyLimits) -> Fra
 /// The opaque and the key that the answer to a meta command bears are those of its request. `line` is the
 /// answer's line without its end; `echo` what [`super::compose::meta_echo`] makes of the request; `raw_key`
 /// as for [`meta`]. What is missing in the answer is not missed: older versions leave it out of some.
+#[inline]
 pub fn bears_only(line: &[u8], echo: &[u8], raw_key: &[u8]) -> bool {
+    // Usually they come last, and nothing before them looks like one: one comparison instead of words and
+    // what each of them is.
+    match line.strip_suffix(echo) {
+        Some([_, _, front @ ..]) if !front.iter().any(|byte| matches!(byte, b'O' | b'k')) => true,
+        _ => words_bear_only(line, echo, raw_key),
+    }
+}
+
+/// As [`bears_only`], word by word.
+#[inline(never)]
+fn words_bear_only(line: &[u8], echo: &[u8], raw_key: &[u8]) -> bool {
     let mut words = MetaWords { rest: &line[2..], raw_key };
     words.all(|word| !matches!(word, [b'O' | b'k', ..]) || is_asked_for(word, echo))
 }
@@ -353,6 +365,24 @@ mod tests {
         assert_eq!(meta(b"HD f30\r\nEN\r\n", &[], LIMITS), Frame::Line { total: 8 });
         assert_eq!(meta(b"VA x\r\n", &[], LIMITS), Frame::Broken);
         assert_eq!(meta(b"VA\r\n", &[], LIMITS), Frame::Broken);
+    }
+
+    /// Whatever the answer, the short look says what the long one says.
+    #[test]
+    fn an_answer_bears_what_was_asked_however_it_is_looked_at() {
+        let fronts = ["VA 5", "VA", "HD", "HD ", "EN", "VA 5 s5", "VA 5 kother", "VA 5 O1", "VA 5 ", "VA 5x"];
+        let echoes = [" kkey O1", " O1 kkey", " kkey", " O1", " ka2V5 b O1", " kkey kkey"];
+        let (mut same, mut other) = (0, 0);
+        for (front, echo) in fronts.iter().flat_map(|front| echoes.map(|echo| (front, echo))) {
+            for back in echoes.iter().copied().chain(["", " kkey O2", " kke O1", " s5 kkey", " kkey s5"]) {
+                let line = format!("{front}{back}");
+                let (line, echo) = (line.as_bytes(), echo.as_bytes());
+                let expected = words_bear_only(line, echo, &[]);
+                assert_eq!(bears_only(line, echo, &[]), expected, "{}", line.escape_ascii());
+                *(if expected { &mut same } else { &mut other }) += 1;
+            }
+        }
+        assert!(same > 100 && other > 100, "{same} and {other}");
     }
 
     #[test]

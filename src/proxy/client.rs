@@ -201,7 +201,7 @@ impl Proxy {
     pub(super) fn accept_client(&mut self) -> ConnId {
         // What others get says something about what it will get.
         let client = Client { moved: self.now, answer_bytes: self.value_bytes, ..Client::default() };
-        let (index, generation) = self.clients.insert(client);
+        let (index, generation) = self.clients.insert(Box::new(client));
         self.counters.curr_connections += 1;
         self.counters.total_connections += 1;
         let conn = ConnId::client(index, generation);
@@ -262,7 +262,7 @@ impl Proxy {
     }
 
     #[inline(never)]
-    fn answer_moved(&mut self, conn: ConnId, slot: u32, answer: Answer<'_>) {
+    pub(super) fn answer_moved(&mut self, conn: ConnId, slot: u32, answer: Answer<'_>) {
         let mut pieces = Outbox::default();
         answer.append_to(&mut pieces, &mut self.room.spare);
         self.answer_pieces(conn, slot, pieces);
@@ -388,30 +388,36 @@ impl Proxy {
         }
     }
 
-    /// One write for each client that has an answer; closes those that are owed nothing more.
-    pub(super) fn flush_clients(&mut self) {
-        let mut dirty = std::mem::take(&mut self.dirty_clients);
-        for conn in dirty.drain(..) {
-            let limits = &self.settings.limits;
-            let Some(client) = self.clients.get_mut(conn.index(), conn.generation()) else { continue };
-            client.dirty = false;
-            if client.closed {
-                continue;
-            }
-            self.memory.charge(client.bytes(), &mut client.charged);
-            if client.sending == 0 && !client.outbox.is_empty() {
-                let buffer = std::mem::take(&mut client.outbox);
-                client.sending = buffer.len();
-                self.actions.push_back(Action::Send { conn, buffer });
-            }
-            if client.stalled && !client.held && client.windowed.is_none() && client.has_little(limits) {
-                self.stalled.push(conn);
-            } else if client.ending && !client.stalled && client.is_settled() {
-                self.close_client(conn);
-            }
+    /// The clients that have been touched are looked at from now on, one after the other.
+    pub(super) fn begin_flush_of_clients(&mut self) {
+        debug_assert!(self.flushed == self.flushing.len(), "the flush before has come to its end");
+        self.flushing.clear();
+        std::mem::swap(&mut self.flushing, &mut self.dirty_clients);
+        self.flushed = 0;
+    }
+
+    /// One write for a client that has an answer; closes one that is owed nothing more.
+    #[inline]
+    pub(super) fn flush_client(&mut self, conn: ConnId) -> Option<Action> {
+        let client = self.clients.get_mut(conn.index(), conn.generation())?;
+        client.dirty = false;
+        if client.closed {
+            return None;
         }
-        dirty.append(&mut self.dirty_clients);
-        self.dirty_clients = dirty;
+        self.memory.charge(client.bytes(), &mut client.charged);
+        let mut send = None;
+        if client.sending == 0 && !client.outbox.is_empty() {
+            let buffer = std::mem::take(&mut client.outbox);
+            client.sending = buffer.len();
+            send = Some(Action::Send { conn, buffer });
+        }
+        let limits = &self.settings.limits;
+        if client.stalled && !client.held && client.windowed.is_none() && client.has_little(limits) {
+            self.stalled.push(conn);
+        } else if client.ending && !client.stalled && client.is_settled() {
+            self.close_client(conn);
+        }
+        send
     }
 
     pub(super) fn close_client(&mut self, conn: ConnId) {

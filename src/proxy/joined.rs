@@ -68,7 +68,7 @@ impl JoinedGet {
     }
 
     /// Adds what `asker` wants to know. True if nobody has asked for this key before.
-    #[inline]
+    #[inline(always)]
     pub(super) fn ask(&mut self, key: &[u8], hash: u32, asker: Asker) -> bool {
         self.askers += 1;
         let (place, asked) = self.look_up(key, hash);
@@ -206,6 +206,12 @@ pub(super) struct Askers {
 }
 
 impl Askers {
+    /// The one who asks, if it is one.
+    #[inline]
+    pub(super) fn only(&self) -> Option<Asker> {
+        if self.other == 0 { self.asker } else { None }
+    }
+
     /// They are more than one.
     #[inline]
     pub(super) fn are_several(&self) -> bool {

@@ -210,6 +210,19 @@ impl Link {
     /// The stage whose gets a get of `key` may join, `earliest` or later; the next new one if there is none.
     #[inline]
     pub(super) fn stage_for(&mut self, earliest: usize, read: Read, key: &[u8], hash: u32) -> usize {
+        if earliest == 0
+            && let Some(joined) = self.stages.first().and_then(|stage| stage.joined.as_ref())
+            && joined.read == read
+            && joined.len() < self.joined_keys_max
+        {
+            return 0;
+        }
+        self.stage_behind(earliest, read, key, hash)
+    }
+
+    /// As [`Self::stage_for`], where the first stage is not the one.
+    #[inline(never)]
+    fn stage_behind(&mut self, earliest: usize, read: Read, key: &[u8], hash: u32) -> usize {
         let full = &mut self.full[usize::from(read.with_cas())];
         let first = earliest.max(full.saturating_sub(FULL_LOOKED_AT));
         let mut number = first;

@@ -52,7 +52,7 @@ impl Proxy {
     pub(super) fn open_link(&mut self, backend: usize, protocol: LinkProtocol) -> ConnId {
         let mut link = Link::new(backend, protocol, self.now);
         link.connect_deadline = self.now + self.settings.connect_timeout;
-        let (index, generation) = self.links.insert(link);
+        let (index, generation) = self.links.insert(Box::new(link));
         let conn = ConnId::link(index, generation);
         *self.backends[backend].link(protocol) = Some(conn);
         if self.settings.backends[backend].by_name {
@@ -117,7 +117,7 @@ impl Proxy {
         self.shut_link(conn);
         let mut next = Link::new(backend, protocol, now);
         next.connect_deadline = deadline;
-        let (index, generation) = self.links.insert(next);
+        let (index, generation) = self.links.insert(Box::new(next));
         let next = ConnId::link(index, generation);
         *self.backends[backend].link(protocol) = Some(next);
         if self.backends[backend].probing == Some(conn) {

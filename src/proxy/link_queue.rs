@@ -137,7 +137,7 @@ impl Proxy {
     ///
     /// # Errors
     /// The backend is down, or too much waits for it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn ask(&mut self, place: Place, with_cas: bool, key: &[u8], asker: Asker) -> Result<(), Why> {
         let (conn, earlier) = self.find_place(place.server, LinkProtocol::Text)?;
         let link = self.links.get_mut(conn.index(), conn.generation()).expect("a backend's link is there");

@@ -99,8 +99,8 @@ pub struct Proxy {
     now: Time,
     /// The deadline of what is asked now.
     due: Time,
-    clients: Table<Client>,
-    links: Table<Link>,
+    clients: Table<Box<Client>>,
+    links: Table<Box<Link>>,
     backends: Vec<Backend>,
     /// Who owns which key, as last decided, and what of it is looked at for each request.
     ownership: Arc<Ownership>,
@@ -121,6 +121,9 @@ pub struct Proxy {
     /// Connections with something to write.
     dirty_clients: Vec<ConnId>,
     dirty_links: Vec<ConnId>,
+    /// The clients to be written to in this flush, and how many of them have been.
+    flushing: Vec<ConnId>,
+    flushed: usize,
     /// Clients that may be able to go on, and multi-key reads whose client can take more.
     stalled: Vec<ConnId>,
     parked: Vec<FanoutId>,
@@ -175,6 +178,8 @@ impl Proxy {
             questions: Table::default(),
             dirty_clients: Vec::new(),
             dirty_links: Vec::new(),
+            flushing: Vec::new(),
+            flushed: 0,
             stalled: Vec::new(),
             parked: Vec::new(),
             actions: VecDeque::new(),
@@ -204,8 +209,20 @@ impl Proxy {
     /// The next thing to be done. Ask again until there is none.
     #[inline]
     pub fn poll_action(&mut self) -> Option<Action> {
-        if self.actions.is_empty() {
-            self.flush();
+        let mut flushed = false;
+        while self.actions.is_empty() {
+            // What a client is to be sent is not put in a queue before.
+            if let Some(&conn) = self.flushing.get(self.flushed) {
+                self.flushed += 1;
+                if let Some(send) = self.flush_client(conn) {
+                    return Some(send);
+                }
+            } else if flushed {
+                return None;
+            } else {
+                self.flush();
+                flushed = true;
+            }
         }
         self.actions.pop_front()
     }
@@ -247,7 +264,7 @@ impl Proxy {
         self.resume_stalled();
         self.flush_links();
         self.settle_memory();
-        self.flush_clients();
+        self.begin_flush_of_clients();
         self.check_drained();
     }
 
@@ -283,11 +300,11 @@ impl Proxy {
     }
 
     fn client(&mut self, conn: ConnId) -> Option<&mut Client> {
-        self.clients.get_mut(conn.index(), conn.generation())
+        self.clients.get_mut(conn.index(), conn.generation()).map(|client| &mut **client)
     }
 
     fn link(&mut self, conn: ConnId) -> Option<&mut Link> {
-        self.links.get_mut(conn.index(), conn.generation())
+        self.links.get_mut(conn.index(), conn.generation()).map(|link| &mut **link)
     }
 }
 
@@ -376,6 +393,7 @@ impl Handler for Proxy {
         !self.actions.is_empty()
             || !self.dirty_clients.is_empty()
             || !self.dirty_links.is_empty()
+            || self.flushed < self.flushing.len()
             || !self.stalled.is_empty()
             || !self.parked.is_empty()
             || self.is_drained()

@@ -199,6 +199,7 @@ impl Proxy {
         line("time", (process.started + uptime).to_string());
         line("version", String::from_utf8_lossy(self.version()).into_owned());
         line("mcproxy_version", env!("CARGO_PKG_VERSION").to_string());
+        line("io", process.io.to_string());
         line("pointer_size", usize::BITS.to_string());
         line("max_connections", self.settings.max_conns.to_string());
         line("threads", self.settings.workers.to_string());

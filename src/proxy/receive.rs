@@ -124,7 +124,7 @@ impl Proxy {
     }
 
     /// The head has been answered: it leaves the pipeline.
-    #[inline]
+    #[inline(always)]
     fn pop_head(&mut self, conn: ConnId, pending: &Pending) {
         let Some(link) = self.links.get_mut(conn.index(), conn.generation()) else { return };
         link.queue.pipeline.pop_front();
@@ -140,10 +140,14 @@ impl Proxy {
         self.backend_heard(backend);
     }
 
-    #[inline]
+    /// Inlined, so that the usual answer, of one part, is copied as one.
+    #[inline(always)]
     fn give(&mut self, pending: &Pending, answer: Answer<'_>) {
         match pending.target {
-            Target::Slot(client, slot) => self.answer(client, slot, answer),
+            Target::Slot(client, slot) if answer.moved.is_none() => {
+                self.answer_with(client, slot, |bytes| answer.copy_to(bytes));
+            }
+            Target::Slot(client, slot) => self.answer_moved(client, slot, answer),
             Target::Cleaning(number) => self.cleaned_one(number, answer.head),
             Target::Forgetting(number) => self.forgotten(number),
             _ => {}
@@ -217,6 +221,12 @@ impl Proxy {
         }
         let askers = joined.hit();
         joined.count_value(frame.len());
+        if let Some(Asker::Slot(client, slot)) = askers.only()
+            && backing.is_none()
+        {
+            self.counters.get_hits += 1;
+            return self.answer_with(client, slot, |bytes| copy_value(frame, bytes));
+        }
         if askers.are_several() && backing.is_none() && frame.len() >= self.settings.limits.moved_min {
             // A large value that goes to several is held once.
             let shared = Bytes::copy_from_slice(frame);
@@ -226,7 +236,7 @@ impl Proxy {
     }
 
     /// Answers those who asked for a key with its value.
-    #[inline]
+    #[inline(never)]
     fn give_value(&mut self, joined: &JoinedGet, mut askers: Askers, frame: &[u8], backing: Option<&Bytes>) {
         while let Some(asker) = askers.next(joined) {
             match asker {
@@ -316,7 +326,7 @@ impl Proxy {
             let failure = (line != b"OK\r\n").then(|| self.words_of(conn, &line[..line.len() - 2]));
             self.broadcast_answered((index, generation), failure);
         } else {
-            self.give(&pending, if quiet { Answer::SILENCE } else { Answer::copied(line) });
+            self.give(&pending, Answer::copied(if quiet { b"" } else { line }));
         }
         Reply::Whole(line.len())
     }
@@ -431,7 +441,7 @@ impl Proxy {
             _ => return Reply::Broken,
         };
         self.pop_head(conn, &pending);
-        self.give(&pending, if quiet { Answer::SILENCE } else { Answer::copied(answer) });
+        self.give(&pending, Answer::copied(if quiet { b"" } else { answer }));
         Reply::Whole(line.len())
     }
 

@@ -87,4 +87,6 @@ pub struct Process {
     pub id: u32,
     /// Unix time, in seconds, at which the workers' clocks stood at zero.
     pub started: u64,
+    /// What moves its bytes.
+    pub io: &'static str,
 }

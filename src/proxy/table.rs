@@ -1,13 +1,9 @@
 //! A table whose places are used again, with generations that tell their tenants apart.
 
-/// Entries in one piece of memory. A table that moved its entries to grow would hold them twice for a while,
-/// and half of it would be empty afterwards; ten thousand idle clients feel that.
-const CHUNK: usize = 64;
-
-/// Values by index and generation.
+/// Values by index and generation. Large ones are best boxed: the table moves its entries when it grows.
 #[derive(Debug)]
 pub(super) struct Table<T> {
-    chunks: Vec<Vec<Entry<T>>>,
+    entries: Vec<Entry<T>>,
     free: Vec<u32>,
     len: usize,
 }
@@ -20,7 +16,7 @@ struct Entry<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Table { chunks: Vec::new(), free: Vec::new(), len: 0 }
+        Table { entries: Vec::new(), free: Vec::new(), len: 0 }
     }
 }
 
@@ -29,38 +25,33 @@ impl<T> Table<T> {
     pub(super) fn insert(&mut self, value: T) -> (u32, u32) {
         self.len += 1;
         if let Some(index) = self.free.pop() {
-            let entry = self.entry_mut(index as usize).expect("a free place is there");
+            let entry = &mut self.entries[index as usize];
             entry.value = Some(value);
             return (index, entry.generation);
         }
-        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
-            self.chunks.push(Vec::with_capacity(CHUNK));
-            // All of them may be free at once.
-            self.free.reserve(self.chunks.len() * CHUNK);
-        }
-        let before = (self.chunks.len() - 1) * CHUNK;
-        let last = self.chunks.last_mut().expect("there is one");
-        last.push(Entry { generation: 0, value: Some(value) });
-        (u32::try_from(before + last.len() - 1).expect("fewer connections than 2^31"), 0)
+        self.entries.push(Entry { generation: 0, value: Some(value) });
+        // All of them may be free at once.
+        self.free.reserve(self.entries.capacity());
+        (u32::try_from(self.entries.len() - 1).expect("fewer connections than 2^31"), 0)
     }
 
     /// The value, unless it is gone.
     #[inline]
     pub(super) fn get(&self, index: usize, generation: u32) -> Option<&T> {
-        let entry = self.chunks.get(index / CHUNK)?.get(index % CHUNK)?;
+        let entry = self.entries.get(index)?;
         if entry.generation == generation { entry.value.as_ref() } else { None }
     }
 
     /// The value, unless it is gone.
     #[inline]
     pub(super) fn get_mut(&mut self, index: usize, generation: u32) -> Option<&mut T> {
-        let entry = self.entry_mut(index)?;
+        let entry = self.entries.get_mut(index)?;
         if entry.generation == generation { entry.value.as_mut() } else { None }
     }
 
     /// Takes the value out; its place may be used again at once, under the next generation.
     pub(super) fn remove(&mut self, index: usize, generation: u32) -> Option<T> {
-        let entry = self.entry_mut(index)?;
+        let entry = self.entries.get_mut(index)?;
         if entry.generation != generation {
             return None;
         }
@@ -81,12 +72,7 @@ impl<T> Table<T> {
         let taken = |(index, entry): (usize, &Entry<T>)| {
             entry.value.is_some().then_some((index as u32, entry.generation))
         };
-        self.chunks.iter().flatten().enumerate().filter_map(taken)
-    }
-
-    #[inline]
-    fn entry_mut(&mut self, index: usize) -> Option<&mut Entry<T>> {
-        self.chunks.get_mut(index / CHUNK)?.get_mut(index % CHUNK)
+        self.entries.iter().enumerate().filter_map(taken)
     }
 }
 
@@ -109,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn grows_without_moving_what_is_there() {
+    fn many_values_keep_their_places() {
         let mut table = Table::default();
         let ids: Vec<_> = (0..1000).map(|number| table.insert(number)).collect();
         assert_eq!(table.len(), 1000);

@@ -111,7 +111,7 @@ impl Proxy {
         true
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn get(&mut self, conn: ConnId, slot: u32, with_cas: bool, key: &[u8]) {
         self.counters.cmd_get += 1;
         let place = self.place(key);

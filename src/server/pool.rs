@@ -11,7 +11,10 @@ use crate::acceptor::{Entrance, Listener};
 use crate::config::{Address, Backend, Config};
 use crate::control::Control;
 use crate::embedded::EmbeddedBackend;
-use crate::io::mio::{BackendAddress, MioIo};
+use crate::io::Io;
+use crate::io::engine::Engine;
+use crate::io::mio::MioIo;
+use crate::io::socket::BackendAddress;
 use crate::limits::{CAS_TOKENS, Limits};
 use crate::memory::Budget;
 use crate::ownership::Coordinator;
@@ -40,14 +43,15 @@ impl Pool {
     /// One line that says what could not be started.
     pub(super) fn start(
         config: &Config,
+        engine: Engine,
         max_conns: usize,
         memory: Arc<Budget>,
         prefix: &str,
     ) -> Result<Self, String> {
         let embedded = start_embedded(config)?;
         let addresses = backend_addresses(config, &embedded);
-        let settings = Arc::new(settings(config, max_conns, memory)?);
-        let (control, workers) = start_threads(config, settings, addresses, prefix)?;
+        let settings = Arc::new(settings(config, engine, max_conns, memory)?);
+        let (control, workers) = start_threads(config, engine, settings, addresses, prefix)?;
         Ok(Pool { control, workers, max_conns, _embedded: embedded })
     }
 
@@ -78,6 +82,7 @@ type Question = (usize, String, u16, Receiver<usize>);
 
 fn start_threads(
     config: &Config,
+    engine: Engine,
     settings: Arc<Settings>,
     addresses: Vec<BackendAddress>,
     prefix: &str,
@@ -100,20 +105,37 @@ fn start_threads(
     })?;
     let mut workers = Vec::new();
     for (index, handle) in handles.into_iter().enumerate() {
-        let io = MioIo::new(handle, addresses.clone()).map_err(|error| format!("worker {index}: {error}"))?;
         let proxy = Proxy::new(settings.clone(), index);
-        let run = move || {
-            let _guard = EndWithWorker;
-            let ended = worker::run(proxy, io);
-            if let Err(error) = &ended {
-                log::error!("worker {index} has failed: {error}");
-                std::process::exit(1);
+        let failed = |error| format!("worker {index}: {error}");
+        let addresses = addresses.clone();
+        workers.push(match engine {
+            Engine::Mio => start_worker(proxy, MioIo::new(handle, addresses).map_err(failed)?, index, prefix),
+            #[cfg(all(target_os = "linux", feature = "io-uring"))]
+            Engine::Uring => {
+                let io = crate::io::uring::UringIo::new(handle, addresses).map_err(failed)?;
+                start_worker(proxy, io, index, prefix)
             }
-            ended
-        };
-        workers.push(spawn(&format!("worker {index}"), prefix, run)?);
+        }?);
     }
     Ok((control, workers))
+}
+
+fn start_worker(
+    proxy: Proxy,
+    io: impl Io + Send + 'static,
+    index: usize,
+    prefix: &str,
+) -> Result<Worker, String> {
+    let run = move || {
+        let _guard = EndWithWorker;
+        let ended = worker::run(proxy, io);
+        if let Err(error) = &ended {
+            log::error!("worker {index} has failed: {error}");
+            std::process::exit(1);
+        }
+        ended
+    };
+    spawn(&format!("worker {index}"), prefix, run)
 }
 
 /// For each backend where to ask for its addresses, if it is known by name; and who is to answer that.
@@ -131,7 +153,12 @@ fn resolvers(config: &Config) -> (Vec<Option<Sender<usize>>>, Vec<Question>) {
     (resolvers, questions)
 }
 
-fn settings(config: &Config, max_conns: usize, memory: Arc<Budget>) -> Result<Settings, String> {
+fn settings(
+    config: &Config,
+    engine: Engine,
+    max_conns: usize,
+    memory: Arc<Budget>,
+) -> Result<Settings, String> {
     let servers: Vec<Server> = config.backends.iter().map(Backend::server).collect();
     let backend = |backend: &Backend| BackendSettings {
         name: backend.name.clone(),
@@ -156,7 +183,7 @@ fn settings(config: &Config, max_conns: usize, memory: Arc<Budget>) -> Result<Se
         join_gets: config.join_gets,
         flush_all_enabled: config.flush_all_enabled,
         limits: limits(config),
-        process: Process { id: std::process::id(), started: unix_time() },
+        process: Process { id: std::process::id(), started: unix_time(), io: engine.name() },
     })
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::limits::Limits;
 use crate::memory::Budget;
 use crate::ownership::fence::Tokens;
-use crate::placement::{Placement, Server as Owner};
+use crate::placement::{HashedPart, Method, Placement, Server as Owner};
 use crate::proxy::settings::{BackendSettings, Process, ReadErrors, Rejoin, Settings};
 use crate::time::Time;
 
@@ -105,23 +105,30 @@ pub(super) struct Plan {
     pub(super) stop: Time,
 }
 
-/// Tables of a million slots take milliseconds to make; one for each number of backends is enough.
-static PLACEMENTS: LazyLock<Vec<Arc<Placement>>> = LazyLock::new(|| {
-    (1..=BACKENDS_MAX)
-        .map(|count| {
-            let owner = |backend| Owner::named(backend_name(backend), 1);
-            Arc::new(Placement::rendezvous(&(0..count).map(owner).collect::<Vec<_>>()))
-        })
-        .collect()
+/// One of each kind: our own, a ring, a list and pymemcache's scores.
+const METHODS: [Method; 4] =
+    [Method::Rendezvous, Method::LibmemcachedKetama, Method::Gomemcache, Method::Pymemcache];
+
+/// By method and number of backends less one. Tables of a million slots take milliseconds to make; one of each
+/// is enough.
+static PLACEMENTS: LazyLock<Vec<Vec<Arc<Placement>>>> = LazyLock::new(|| {
+    let placement = |method, count| {
+        let owners: Vec<_> = (0..count).map(|backend| Owner::named(backend_name(backend), 1)).collect();
+        Arc::new(Placement::new(method, HashedPart::default(), &owners).expect("equal servers suit all"))
+    };
+    METHODS.iter().map(|&method| (1..=BACKENDS_MAX).map(|count| placement(method, count)).collect()).collect()
 });
 
 const BACKENDS_MAX: usize = 4;
 
 /// The same without those that are away, each made once.
 pub(super) fn table(home: &Placement, away: &[bool]) -> Arc<Placement> {
-    static TABLES: Mutex<BTreeMap<Vec<bool>, Arc<Placement>>> = Mutex::new(BTreeMap::new());
+    type Tables = BTreeMap<(usize, Vec<bool>), Arc<Placement>>;
+    static TABLES: Mutex<Tables> = Mutex::new(BTreeMap::new());
     let mut tables = TABLES.lock().expect("nobody panics with it");
-    tables.entry(away.to_vec()).or_insert_with(|| Arc::new(home.without(away))).clone()
+    // Each of PLACEMENTS stays where it is.
+    let of = std::ptr::from_ref(home).addr();
+    tables.entry((of, away.to_vec())).or_insert_with(|| Arc::new(home.without(away))).clone()
 }
 
 fn backend_name(backend: usize) -> String {
@@ -141,6 +148,8 @@ impl Plan {
         let stop = Time(random.between(1_000_000, 4_000_000));
         let limits = limits(profile, random);
         let mut settings = settings(backends, limits, random);
+        let method = seed as usize / PROFILES.len() % METHODS.len();
+        settings.placement = PLACEMENTS[method][backends - 1].clone();
         let short = matches!(profile, Profile::SlowClients | Profile::Mixed) && random.once_in(2);
         if short {
             let bytes = (settings.workers + random.below(6)) * (256 << 10);
@@ -377,7 +386,7 @@ fn settings(backends: usize, limits: Limits, random: &mut Random) -> Settings {
         backends: (0..backends)
             .map(|backend| BackendSettings { name: backend_name(backend), by_name })
             .collect(),
-        placement: PLACEMENTS[backends - 1].clone(),
+        placement: PLACEMENTS[0][backends - 1].clone(),
         workers: random.pick(&[1, 1, 2, 3, 4]),
         max_conns: 1000,
         timeout: millis(random, 20, 400),
@@ -398,7 +407,7 @@ fn settings(backends: usize, limits: Limits, random: &mut Random) -> Settings {
         join_gets: random.once_in(2),
         flush_all_enabled: !random.once_in(3),
         limits,
-        process: Process { id: 7, started: 1_700_000_000 },
+        process: Process { id: 7, started: 1_700_000_000, io: "sim" },
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mcproxy::buffer::{Outbox, Spare};
 use mcproxy::control::{Control, WorkerHandle};
-use mcproxy::io::mio::{BackendAddress, Socket};
+use mcproxy::io::socket::{BackendAddress, Socket};
 use mcproxy::io::{Action, ConnId, Failure, Handler, Io};
 use mcproxy::proxy::message::Message;
 use mcproxy::time::Time;
@@ -22,6 +22,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How an engine is made.
 pub(crate) trait Engine {
     type Io: Io;
+    /// Polls in which everybody has had a turn, however many send without end.
+    const TURNS: usize = 40;
 
     fn make(handle: WorkerHandle, addresses: Vec<BackendAddress>) -> Self::Io;
 }
@@ -260,12 +262,12 @@ impl<E: Engine> Bench<E> {
                 let peer = TcpStream::connect(address).expect("a connection");
                 let (stream, _) = self.tcp.accept().expect("a connection");
                 stream.set_nonblocking(true).unwrap();
-                (Socket::Tcp(mio::net::TcpStream::from_std(stream)), Peer::Tcp(peer))
+                (Socket::tcp(stream), Peer::Tcp(peer))
             }
             Family::Unix => {
                 let (stream, peer) = UnixStream::pair().expect("a pair of sockets");
                 stream.set_nonblocking(true).unwrap();
-                (Socket::Unix(mio::net::UnixStream::from_std(stream)), Peer::Unix(peer))
+                (Socket::unix(stream), Peer::Unix(peer))
             }
         };
         self.control.place_client(socket);

@@ -69,7 +69,7 @@ pub(super) fn settings(change: impl FnOnce(&mut Settings)) -> Arc<Settings> {
         flush_all_enabled: true,
         // Tests bring many requests at once, for there is no other way to fill something.
         limits: Limits { client_requests_first: 4096, ..Limits::default() },
-        process: Process { id: 7, started: 1_700_000_000 },
+        process: Process { id: 7, started: 1_700_000_000, io: "none" },
     };
     change(&mut settings);
     Arc::new(settings)

@@ -9,7 +9,8 @@ use std::time::Duration;
 use crossbeam_channel::unbounded;
 use mcproxy::control::{Control, Mail};
 use mcproxy::control_loop;
-use mcproxy::io::mio::{BackendAddress, MioIo, Socket};
+use mcproxy::io::mio::MioIo;
+use mcproxy::io::socket::{BackendAddress, Socket};
 use mcproxy::ownership::Coordinator;
 use mcproxy::proxy::Proxy;
 use mcproxy::proxy::message::Message;
@@ -71,7 +72,7 @@ impl OneWorker {
         let client = Talk::tcp(listener.local_addr().expect("bound"));
         let (accepted, _): (TcpStream, _) = listener.accept().expect("a client");
         accepted.set_nonblocking(true).expect("non-blocking");
-        self.control.place_client(Socket::Tcp(mio::net::TcpStream::from_std(accepted)));
+        self.control.place_client(Socket::tcp(accepted));
         client
     }
 }

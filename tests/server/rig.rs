@@ -18,6 +18,7 @@ use mcproxy::placement::{Placement, Server as PlacedServer};
 use socket2::{Domain, Socket, Type};
 
 use super::support::binary::{Frame, HEADER, frame_length};
+use super::support::engine;
 use super::support::inbox::PATIENCE;
 use super::support::process::{Server, free_port, named_backends};
 use super::support::report::escape;
@@ -76,11 +77,12 @@ impl Proxy {
     /// With so many pools as a file of twemproxy's has them.
     pub(crate) fn of_file(file: &Path, pools: usize, arguments: &[&str]) -> Self {
         let mut command = Command::new(PROGRAM);
-        command.arg("--nutcracker").arg(file).args(arguments);
+        command.args(engine::arguments(arguments)).arg("--nutcracker").arg(file).args(arguments);
         Proxy::by(command).when_it_listens(pools)
     }
 
     fn spawn_by(mut command: Command, listen: &[&str], backends: &str, arguments: &[&str]) -> Self {
+        command.args(engine::arguments(arguments));
         for at in listen {
             command.args(["--listen", at]);
         }

@@ -10,6 +10,7 @@ pub(crate) mod base64;
 pub(crate) mod binary;
 pub(crate) mod client;
 pub(crate) mod counting;
+pub(crate) mod engine;
 pub(crate) mod flag;
 pub(crate) mod inbox;
 pub(crate) mod mock;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::client::Client;
+use super::engine;
 use super::inbox::PATIENCE;
 
 /// Ports that the kernel does not hand out by itself on a default Linux, so that no client's own port is
@@ -46,8 +47,15 @@ impl Server {
 
     /// The proxy in front of `backends`, a list as `--backends` takes it, with further arguments.
     pub(crate) fn mcproxy(backends: &str, arguments: &[&str]) -> Self {
+        Server::mcproxy_under(&[], backends, arguments)
+    }
+
+    /// The same, started by a program with its arguments that runs what follows them.
+    pub(crate) fn mcproxy_under(starter: &[&str], backends: &str, arguments: &[&str]) -> Self {
         Server::start("mcproxy", |port| {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_mcproxy"));
+            let words = [starter, &[env!("CARGO_BIN_EXE_mcproxy")]].concat();
+            let mut command = Command::new(words[0]);
+            command.args(&words[1..]).args(engine::arguments(arguments));
             command.arg("--listen").arg(format!("127.0.0.1:{port}"));
             command.arg("--backends").arg(backends).args(arguments);
             command
