@@ -89,6 +89,28 @@ fn programs_run_side_by_side_and_what_they_write_is_not_mixed() {
     }
 }
 
+/// A program that knows how an engine is chosen.
+#[test]
+fn what_starts_proxies_runs_on_both_engines_unless_one_was_chosen() {
+    const SCRIPT: &str =
+        "echo \"engine: $MCPROXY_TEST_IO.\"; echo 'test result: FAILED. 1 passed; 1 failed; 0 ignored'";
+    let programs = [("starts", SCRIPT), GOOD[2]];
+    let run = Run::of("engines", &programs, 0);
+    assert_eq!(run.verdict(), ("5 passed, 2 failed", false));
+    let on_uring =
+        "\ntests/starts.rs on uring: 1 failed; again: MCPROXY_TEST_IO=uring cargo test --test starts\n";
+    for said in ["\nengine: .\n", "\nengine: uring.\n", on_uring] {
+        assert!(run.output.contains(said), "{}", run.output);
+    }
+    for (variable, value, said) in
+        [("MCPROXY_TEST_IO", "mio", "engine: mio."), ("MCPROXY_EXPECT_NO_URING", "1", "engine: .")]
+    {
+        let run = Run::with("engine", &programs, 0, &[(variable, value)]);
+        assert_eq!(run.verdict(), ("4 passed, 1 failed", false), "{variable}: {}", run.output);
+        assert!(run.output.contains(said), "{}", run.output);
+    }
+}
+
 /// [`GOOD`] with another script for one program.
 fn with<'a>(name: &str, script: &'a str) -> [(&'a str, &'a str); 3] {
     GOOD.map(|(other, same)| (other, if other == name { script } else { same }))
@@ -103,6 +125,11 @@ struct Run {
 impl Run {
     /// With a cargo that builds these programs and exits so.
     fn of(case: &str, programs: &[(&str, &str)], status: i32) -> Run {
+        Run::with(case, programs, status, &[])
+    }
+
+    /// The same with variables in its environment.
+    fn with(case: &str, programs: &[(&str, &str)], status: i32, variables: &[(&str, &str)]) -> Run {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("counts-{case}"));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("a folder");
@@ -117,8 +144,9 @@ impl Run {
         fs::write(folder.join("cargo--no-run.sh"), format!("{building} exit {status}")).expect("written");
         fs::copy(folder.join("doc.sh"), folder.join("cargo--doc.sh")).expect("copied");
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let done =
-            Command::new(root.join("tests/run")).env("CARGO", cargo).output().expect("tests/run starts");
+        let mut command = Command::new(root.join("tests/run"));
+        command.env("CARGO", cargo).env_remove("MCPROXY_TEST_IO").env_remove("MCPROXY_EXPECT_NO_URING");
+        let done = command.envs(variables.iter().copied()).output().expect("tests/run starts");
         let output = String::from_utf8_lossy(&done.stdout).into_owned();
         Run { output, succeeded: done.status.success() }
     }
@@ -132,7 +160,8 @@ impl Run {
 /// A program of this name that does what the script says.
 fn pretend(folder: &Path, name: &str, script: &str) -> PathBuf {
     let path = folder.join(name);
-    symlink(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/pretend"), &path).expect("a link");
+    let one = if name == "starts" { "tests/data/pretend-starts-proxies" } else { "tests/data/pretend" };
+    symlink(Path::new(env!("CARGO_MANIFEST_DIR")).join(one), &path).expect("a link");
     fs::write(folder.join(format!("{name}.sh")), script).expect("written");
     path
 }
