@@ -69,10 +69,10 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-/// The manifest without programs, benches and what only tests need, under another name: both packages may be
-/// built into one folder, and share what they depend on.
+/// The manifest without programs and benches, under another name: both packages may be built into one folder,
+/// and share what they depend on. What only tests need stays: it chooses features of what all need.
 fn library_only(manifest: &str) -> String {
-    const DROPPED: [&str; 4] = ["[[bin]]", "[[bench]]", "[dev-dependencies]", "[lib]"];
+    const DROPPED: [&str; 3] = ["[[bin]]", "[[bench]]", "[lib]"];
     let mut kept = String::new();
     let mut dropping = false;
     for line in manifest.lines() {

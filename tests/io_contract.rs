@@ -39,7 +39,7 @@ mod over_uring {
 
     fn make(handle: WorkerHandle, addresses: Vec<BackendAddress>, sizes: Sizes) -> UringIo {
         UringIo::with(handle, addresses, sizes).unwrap_or_else(|error| {
-            panic!("the kernel gives no io_uring: {error}; to test without it: --no-default-features")
+            panic!("the kernel gives no io_uring: {error}; to test without it: --no-default-features --features programs")
         })
     }
 

@@ -9,7 +9,7 @@ use super::rig::{BlackHole, Latecomer, Proxy, Talk, eventually, key_of, stat, st
 use super::support::binary::Frame;
 use super::support::binary::opcode::GET;
 use super::support::binary::status::TEMPORARY_FAILURE;
-use super::support::process::{Server, named_backends};
+use super::support::process::{Server, free_port, named_backends};
 
 /// The promise itself.
 const TAKEN_BACK_WITHIN: Duration = Duration::from_secs(10);
@@ -74,7 +74,7 @@ impl Pair {
 /// The kernel completes the connects; nobody reads what comes.
 #[test]
 fn a_listener_that_accepts_and_never_answers() {
-    let deaf = TcpListener::bind((Ipv4Addr::LOCALHOST, port_in_range())).expect("a loopback port");
+    let deaf = TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).expect("a loopback port");
     let address = deaf.local_addr().expect("bound");
     let arguments =
         ["--threads", "2", "--timeout", "1s", "--failure-limit", "2", "--retry-interval", "200ms"];
@@ -154,10 +154,4 @@ fn one_that_is_killed_with_requests_in_flight() {
     }
     let took = started.elapsed();
     assert!(took < TAKEN_BACK_WITHIN, "taken back after {took:?}");
-}
-
-/// A port that clients are not given by the kernel, so that a memcached can listen there afterwards.
-fn port_in_range() -> u16 {
-    // Whoever had it last has let it go.
-    Server::memcached().address.port()
 }

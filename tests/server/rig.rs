@@ -20,7 +20,7 @@ use socket2::{Domain, Socket, Type};
 use super::support::binary::{Frame, HEADER, frame_length};
 use super::support::engine;
 use super::support::inbox::PATIENCE;
-use super::support::process::{Server, named_backends};
+use super::support::process::{Server, free_port, named_backends};
 use super::support::report::escape;
 
 /// Between two looks at something that changes by itself.
@@ -523,11 +523,11 @@ pub(crate) struct Nobody {
 }
 
 impl Nobody {
-    /// One on 127.0.0.1.
+    /// One on 127.0.0.1, at a port that the kernel gives nobody between this and a memcached there.
     pub(crate) fn there() -> Self {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let holder = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        holder.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a loopback port");
-        let address = holder.local_addr().expect("bound").as_socket().expect("an IP address");
+        holder.bind(&address.into()).expect("a loopback port");
         Nobody { address, _holder: holder }
     }
 

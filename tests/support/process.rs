@@ -4,7 +4,7 @@ use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::client::Client;
@@ -12,9 +12,10 @@ use super::engine;
 use super::inbox::PATIENCE;
 
 /// Ports that the kernel does not hand out by itself on a default Linux, so that no client's own port is
-/// in the way.
-const PORT_FIRST: u16 = 20_000;
-const PORT_COUNT: u16 = 12_000;
+/// in the way: this many blocks of so many.
+const PORT_FIRST: u16 = 12_000;
+const BLOCKS: u16 = 20;
+const BLOCK: u16 = 1_000;
 
 /// How often a server is started anew because its port was taken in the meantime.
 const START_ATTEMPTS: usize = 8;
@@ -153,18 +154,33 @@ pub(crate) fn named_backends(addresses: &[SocketAddr]) -> String {
     named.collect::<Vec<_>>().join(",")
 }
 
-/// A port on which nothing listened a moment ago, and that this process has not given out before.
+/// A port on which nothing listened a moment ago, and that this process has not given out before. No other
+/// test program gives it out while this one runs.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = (std::process::id() as u16).wrapping_mul(97);
-    for _ in 0..PORT_COUNT {
-        let turn = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = PORT_FIRST + turn % PORT_COUNT;
+    let block = own_block();
+    for _ in 1..BLOCK {
+        let turn = NEXT.fetch_add(1, Ordering::Relaxed) % (BLOCK - 1);
+        let port = block + 1 + turn;
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return port;
         }
     }
     panic!("no free port");
+}
+
+/// The first port of this process's block. A listener there says that the block is taken: a server that is
+/// stopped for a while finds its port free when it starts again, although other tests run beside.
+fn own_block() -> u16 {
+    static TAKEN: OnceLock<(u16, TcpListener)> = OnceLock::new();
+    let take = || {
+        let start = std::process::id() as u16 % BLOCKS;
+        let blocks = (0..BLOCKS).map(|turn| PORT_FIRST + (start + turn) % BLOCKS * BLOCK);
+        let mut free =
+            blocks.filter_map(|first| Some((first, TcpListener::bind((Ipv4Addr::LOCALHOST, first)).ok()?)));
+        free.next().expect("a block of ports that no other test program has")
+    };
+    TAKEN.get_or_init(take).0
 }
 
 /// Keeps what a child writes to stderr.
