@@ -54,14 +54,18 @@ mod over_uring {
         }
     }
 
-    /// Buffers that the kernel fills bit by bit.
-    pub(crate) struct Incremental;
+    /// Buffers that the kernel fills once, as before Linux 6.12.
+    pub(crate) struct Plain;
 
-    impl Engine for Incremental {
+    impl Engine for Plain {
         type Io = UringIo;
 
         fn make(handle: WorkerHandle, addresses: Vec<BackendAddress>) -> UringIo {
-            make(handle, addresses, Sizes { incremental: true, ..Sizes::default() })
+            make(
+                handle,
+                addresses,
+                Sizes { incremental: false, buffers: 256, buffer_bytes: 4 << 10, ..Sizes::default() },
+            )
         }
     }
 
@@ -149,6 +153,6 @@ all_clauses!(mio, crate::Mio);
 #[cfg(all(target_os = "linux", feature = "io-uring"))]
 all_clauses!(uring, crate::over_uring::Uring);
 #[cfg(all(target_os = "linux", feature = "io-uring"))]
-all_clauses!(uring_filled_bit_by_bit, crate::over_uring::Incremental);
+all_clauses!(uring_with_plain_buffers, crate::over_uring::Plain);
 #[cfg(all(target_os = "linux", feature = "io-uring"))]
 all_clauses!(uring_of_tiny_size, crate::over_uring::Tiny);

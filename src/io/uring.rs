@@ -56,13 +56,7 @@ pub struct Sizes {
 
 impl Default for Sizes {
     fn default() -> Self {
-        Sizes {
-            submissions: 512,
-            completions: 4096,
-            buffers: 256,
-            buffer_bytes: 16 << 10,
-            incremental: false,
-        }
+        Sizes { submissions: 512, completions: 4096, buffers: 128, buffer_bytes: 16 << 10, incremental: true }
     }
 }
 
@@ -129,6 +123,14 @@ enum Told {
 struct Event {
     completion: Completion,
     piece: Piece,
+}
+
+impl Event {
+    /// Both have brought bytes of the same connection.
+    #[inline]
+    fn goes_on_in(&self, next: Completion) -> bool {
+        self.completion.user_data == next.user_data && self.completion.result > 0 && next.result > 0
+    }
 }
 
 impl UringIo {
@@ -227,7 +229,14 @@ impl UringIo {
                         2
                     };
                     let piece = buffers.take(completion.flags, completion.result);
-                    events[list].push(Event { completion, piece });
+                    if let Some(last) = events[list].last_mut()
+                        && last.goes_on_in(completion)
+                        && buffers.join(&mut last.piece, piece)
+                    {
+                        last.completion = completion;
+                    } else {
+                        events[list].push(Event { completion, piece });
+                    }
                 }
                 Kind::SendNow => {
                     fresh[operations::place(completion.user_data)].result = completion.result;

@@ -20,6 +20,11 @@ pub(super) const GROUP: u16 = 0;
 /// The kernel fills a buffer bit by bit (IOU_PBUF_RING_INC of its header).
 const INCREMENTAL: u16 = 2;
 
+/// Bytes that are handed on in one piece, if the kernel has brought them one after the other: what was sent at
+/// once is seen at once, however small the buffers are. The core closes a client whose line comes in pieces, as
+/// memcached does, which reads 16 KiB at a time.
+const JOINED_MAX: usize = 64 << 10;
+
 /// What the kernel asks of the ring's place.
 const PAGE: usize = 4096;
 
@@ -76,7 +81,16 @@ impl Buffers {
         let address = self.ring.as_ptr() as u64;
         // SAFETY: the memory is of the size and at the place that is asked for, and stays until this value is
         // dropped; the engine drops it only when no receive is in flight, and leaks it otherwise.
-        unsafe { uring.submitter().register_buf_ring_with_flags(address, self.count, GROUP, flags) }
+        let registered =
+            unsafe { uring.submitter().register_buf_ring_with_flags(address, self.count, GROUP, flags) };
+        match registered {
+            // Before Linux 6.12 a buffer is filled once.
+            Err(error) if self.incremental && error.kind() == io::ErrorKind::InvalidInput => {
+                self.incremental = false;
+                self.register(uring)
+            }
+            other => other,
+        }
     }
 
     /// Takes what a completion has brought: so many bytes.
@@ -94,11 +108,37 @@ impl Buffers {
         Piece { from, length }
     }
 
+    /// Makes `next`, which was taken last, the end of `piece`, if it lies behind it. Buffers are used in turns, so
+    /// it does for what was received in one go; what goes on in the first buffer is copied behind the last.
+    #[inline]
+    pub(super) fn join(&mut self, piece: &mut Piece, next: Piece) -> bool {
+        let (end, length) = (piece.from + piece.length, piece.length + next.length);
+        if next.length == 0 || length as usize > JOINED_MAX {
+            return false;
+        }
+        let all = u32::from(self.count) * self.size as u32;
+        if end != next.from {
+            if end < all || end - all != next.from {
+                return false;
+            }
+            // SAFETY: both lie within the memory of this value: the piece behind it ends at most `JOINED_MAX` bytes
+            // after the buffers, which is allocated and never the kernel's; the other was named by a completion and
+            // is not given back. They do not overlap, for one lies behind all buffers.
+            unsafe {
+                let data = self.data.as_ptr();
+                data.add(end as usize)
+                    .copy_from_nonoverlapping(data.add(next.from as usize), next.length as usize);
+            }
+        }
+        piece.length = length;
+        true
+    }
+
     /// The bytes of a piece that was taken since buffers were given back.
     #[inline]
     pub(super) fn bytes(&self, piece: Piece) -> &[u8] {
         let (from, length) = (piece.from as usize, piece.length as usize);
-        debug_assert!(from + length <= usize::from(self.count) * self.size);
+        debug_assert!(from + length <= usize::from(self.count) * self.size + JOINED_MAX);
         // SAFETY: it lies within the memory of this value. A completion has named it, so the kernel has written
         // it and writes it no more before the buffer is given back, for which this value must be borrowed
         // mutably; it was zeroed once, so that it is initialised in any case.
@@ -149,7 +189,7 @@ fn ring_layout(count: u16) -> Layout {
 }
 
 fn data_layout(count: u16, size: usize) -> Layout {
-    Layout::from_size_align(usize::from(count) * size, PAGE).expect("some MiB at most")
+    Layout::from_size_align(usize::from(count) * size + JOINED_MAX, PAGE).expect("some MiB at most")
 }
 
 fn allocate(layout: Layout) -> NonNull<u8> {
