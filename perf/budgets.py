@@ -4,7 +4,16 @@ from dataclasses import dataclass
 
 from memory import STATES
 from results import median, quartiles
-from workloads import GET_20, INSTRUCTED, LARGE, PIPELINE_16, UNPIPELINED_50, UNPIPELINED_500
+from workloads import (
+    COMPARED,
+    GET_20,
+    INSTRUCTED,
+    LARGE,
+    PIPELINE_16,
+    UNPIPELINED_50,
+    UNPIPELINED_500,
+    UNPIPELINED_5000,
+)
 
 PROXY = ["proxy_cpu_us"]
 BACKENDS = ["backend_cpu_us"]
@@ -39,7 +48,7 @@ class Verdict:
 def verdicts(results):
     """Those of which the values were measured."""
     found = [*cpu(results), *fan_in(results), *system_calls(results), *latency(results), *memory(results)]
-    found += [*scaling(results), *instructions(results)]
+    found += [*scaling(results), *instructions(results), *uring(results)]
     return [verdict for verdict in found if verdict is not None]
 
 
@@ -116,6 +125,24 @@ def instructions(results):
         )
         title = f"What 2 workers do, of 1, by instructions per operation: {workload.title}"
         yield verdict(title, 1.8, [2 * ratio for ratio in each], at_least=True)
+
+
+def uring(results):
+    """The engine over io_uring, beside mio's."""
+    own = "mcproxy-uring"
+    for workload in COMPARED:
+        target = 0.9 if workload in (UNPIPELINED_500, UNPIPELINED_5000) else 1.05
+        values = results.ratios("compare", workload.name, (own, PROXY), ("mcproxy", PROXY))
+        yield verdict(f"io_uring: CPU of the proxy, of mio's: {workload.title}", target, values)
+    values = results.ratios("compare", UNPIPELINED_500.name, (own, BOTH), ("memcached", BACKENDS))
+    yield verdict(
+        f"io_uring: CPU of mcproxy and its memcacheds together, of memcached alone: {UNPIPELINED_500.title}", 1, values
+    )
+    values = results.values("counters", UNPIPELINED_500.name, own, "calls").values()
+    yield verdict(f"io_uring: system calls per operation by its counters: {UNPIPELINED_500.title}", 0.3, values)
+    for state, *_ in STATES:
+        values = results.values("memory", state, own, "bytes_per_client").values()
+        yield verdict(f"io_uring: private bytes per idle client: {state}", 300, values)
 
 
 def verdict(subject, target, values, at_least=False):

@@ -7,7 +7,7 @@ from processes import Failure
 from progress import Step
 from workloads import COMPARED, UNPIPELINED_50
 
-SYSTEMS = ("memcached", "nutcracker", "haproxy", "mcproxy")
+SYSTEMS = ("memcached", "nutcracker", "haproxy", "mcproxy", "mcproxy-uring")
 
 START_SECONDS = 2.0
 

@@ -15,7 +15,13 @@ from results import Results  # noqa: E402
 from workloads import COMPARED, UNPIPELINED_50  # noqa: E402
 
 # Told apart by people who see fewer colours too (Okabe and Ito's set).
-COLOURS = {"memcached": "#999999", "nutcracker": "#E69F00", "haproxy": "#56B4E9", "mcproxy": "#009E73"}
+COLOURS = {
+    "memcached": "#999999",
+    "nutcracker": "#E69F00",
+    "haproxy": "#56B4E9",
+    "mcproxy": "#009E73",
+    "mcproxy-uring": "#D55E00",
+}
 
 matplotlib.rcParams.update(
     {

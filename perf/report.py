@@ -12,6 +12,7 @@ TITLES = {
     "nutcracker": "nutcracker (twemproxy)",
     "haproxy": "haproxy, a TCP relay",
     "mcproxy": "mcproxy",
+    "mcproxy-uring": "mcproxy, io_uring",
 }
 
 

@@ -36,16 +36,16 @@ class Syscalls:
                 seconds = sum(settings.traced) / TRACED_PER_SECOND + 0.5
                 label = f"system calls by strace: {workload.title}: {name}"
                 yield Step(label, seconds, partial(self.traced, workload))
-            if name == "mcproxy":
-                yield from self.counter_steps()
+            if name.startswith("mcproxy"):
+                yield from self.counter_steps(name)
             yield Step(f"system calls: ending {name}", 0.2, self.end)
 
-    def counter_steps(self):
-        """Of mcproxy, while it runs."""
+    def counter_steps(self, name):
+        """Of an mcproxy, while it runs."""
         settings = self.context.settings
         for number in range(settings.counter_rounds):
             for workload in COUNTED:
-                label = f"system calls by mcproxy's counters: {workload.title}"
+                label = f"system calls by mcproxy's counters: {workload.title}: {name}"
                 seconds = settings.counter_operations / 40_000
                 yield Step(label, seconds, partial(self.counted, workload, number))
 
@@ -89,7 +89,7 @@ class Syscalls:
         self.context.bench.load(self.system, workload, "--requests", str(operations), "--seed", str(number + 1))
         after = stats(self.system.port)
         each = {name: (after[name] - before[name]) / operations for name in COUNTERS}
-        self.context.results.add("counters", workload.name, "mcproxy", number, calls=sum(each.values()), **each)
+        self.context.results.add("counters", workload.name, self.system.name, number, calls=sum(each.values()), **each)
 
 
 def wait_until_traced(strace, pid):

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass, field
 
 from processes import binary
+from workloads import COMPARED
 
 # Enough for all values of all workloads, MiB.
 MEMORY = 512
@@ -12,6 +13,9 @@ BACKENDS = 3
 
 # Descriptors of a process that are no client's and no relay's.
 OTHER_DESCRIPTORS = 200
+
+# Clients of the workload that has most.
+CLIENTS_MAX = max(workload.clients for workload in COMPARED)
 
 # Connections that a load has beside the idle clients that are being counted.
 OTHER_CONNECTIONS = 600
@@ -61,12 +65,13 @@ class Starter:
             "nutcracker": self.nutcracker,
             "haproxy": self.haproxy,
             "mcproxy": self.mcproxy,
+            "mcproxy-uring": self.mcproxy_uring,
         }[name](list(prefix))
 
     def connections(self, name):
         """How many clients a system is told to take; a relay has a second descriptor for each."""
         possible = self.descriptors // 2 if name == "haproxy" else self.descriptors
-        return min(self.wanted + OTHER_CONNECTIONS, possible)
+        return min(max(self.wanted, CLIENTS_MAX) + OTHER_CONNECTIONS, possible)
 
     def idle_clients(self, name):
         """How many idle ones it can be given."""
@@ -109,24 +114,28 @@ class Starter:
         words = [*prefix, binary("haproxy"), "-db", "-f", configuration]
         return System("haproxy", port, self.processes.start("haproxy", words, port), backends)
 
-    def mcproxy(self, prefix=(), threads=1):
+    def mcproxy(self, prefix=(), threads=1, name="mcproxy", flags=()):
         """mcproxy before three memcacheds."""
         ports, backends = self.caches(BACKENDS)
         addresses = ",".join(f"127.0.0.1:{backend}" for backend in ports)
-        port, process = self.proxy(prefix, threads, addresses)
-        return System("mcproxy", port, process, backends)
+        port, process = self.proxy(prefix, threads, addresses, flags)
+        return System(name, port, process, backends)
+
+    def mcproxy_uring(self, prefix=()):
+        """The same on its other engine."""
+        return self.mcproxy(prefix, name="mcproxy-uring", flags=("--io", "uring"))
 
     def embedded(self, threads):
         """mcproxy before the backends inside it."""
         port, process = self.proxy((), threads, f"embedded:{BACKENDS}")
         return System(f"{threads} workers" if threads > 1 else "1 worker", port, process)
 
-    def proxy(self, prefix, threads, backends):
+    def proxy(self, prefix, threads, backends, flags=()):
         """One mcproxy."""
         port = self.processes.port()
         words = [*prefix, self.mcproxy_path, "--threads", str(threads), "--listen", f"127.0.0.1:{port}"]
         words += ["--backends", backends, "--max-conns", str(self.connections("mcproxy")), "--log-level", "warn"]
-        return port, self.processes.start("mcproxy", [*words, *self.mcproxy_flags], port)
+        return port, self.processes.start("mcproxy", [*words, *flags, *self.mcproxy_flags], port)
 
     def caches(self, count):
         """Several memcacheds: their ports and their processes."""

@@ -25,12 +25,13 @@ class Workload:
 # Keys of 31 bytes, values of 100 bytes and 90 % gets are what mcproxy-bench does by itself.
 UNPIPELINED_50 = Workload("unpipelined-50", "50 clients, unpipelined", ())
 UNPIPELINED_500 = Workload("unpipelined-500", "500 clients, unpipelined", (), clients=500)
+UNPIPELINED_5000 = Workload("unpipelined-5000", "5,000 clients, unpipelined", (), clients=5000)
 PIPELINE_16 = Workload("pipeline-16", "50 clients, pipeline of 16", ("--pipeline", "16"))
 GET_20 = Workload("get-20", "a get of 20 keys, 50 clients", ("--workload", "multiget", "--multiget", "20"))
 LARGE = Workload("large", "100 KiB values, 50 clients", ("--value-bytes", "102400", "--keys", "300"))
 
 # The workloads that are compared by CPU time and throughput.
-COMPARED = (UNPIPELINED_50, UNPIPELINED_500, PIPELINE_16, GET_20, LARGE)
+COMPARED = (UNPIPELINED_50, UNPIPELINED_500, UNPIPELINED_5000, PIPELINE_16, GET_20, LARGE)
 
 # Those whose system calls are counted.
 COUNTED = (UNPIPELINED_50, UNPIPELINED_500, PIPELINE_16)
