@@ -76,6 +76,8 @@ mod over_uring {
         type Io = UringIo;
         /// One of sixty after the other.
         const TURNS: usize = 400;
+        /// One buffer.
+        const PIECE: usize = 1000;
 
         fn make(handle: WorkerHandle, addresses: Vec<BackendAddress>) -> UringIo {
             let sizes =
@@ -115,6 +117,7 @@ macro_rules! all_clauses {
             receiving:
                 many_bytes_come_whole_and_in_order
                 many_small_pieces_come_whole_and_in_order
+                what_was_sent_at_once_comes_at_once
                 eof_comes_once_and_after_all_bytes
                 eof_comes_however_much_is_before_it
                 a_paused_connection_is_not_read_without_end
@@ -134,7 +137,8 @@ macro_rules! all_clauses {
                 a_close_gives_the_buffer_back_and_is_told_last
                 a_close_of_an_idle_connection_is_told_once
                 a_close_during_the_connect_is_told_once
-                an_index_is_used_again_for_another_connection;
+                an_index_is_used_again_for_another_connection
+                an_engine_that_ends_lets_go_of_everything;
             waiting:
                 events_begin_with_the_time
                 a_poll_waits_no_longer_than_it_may

@@ -94,6 +94,8 @@ pub struct UringIo {
     closing: usize,
     /// Receives that found no buffer: of links, of clients that got nothing in this tick, of others.
     starved: [Vec<ConnId>; 3],
+    /// What was received of connections in the tick before, where the kernel has stopped amid it.
+    held: Vec<Held>,
     /// Connections whose other side has ended in this tick.
     hung_up: Vec<ConnId>,
     // Boxed, for the kernel has their addresses while they are in use.
@@ -110,6 +112,12 @@ struct Fresh {
     slices: Option<Box<Slices>>,
     /// What came of it; all of the bytes that were asked for, if it says nothing.
     result: i32,
+}
+
+struct Held {
+    id: ConnId,
+    bytes: Vec<u8>,
+    tick: u32,
 }
 
 enum Told {
@@ -166,6 +174,7 @@ impl UringIo {
             events: [const { Vec::new() }; 3],
             closing: 0,
             starved: [const { Vec::new() }; 3],
+            held: Vec::new(),
             hung_up: Vec::new(),
             spare_slices: Vec::new(),
             tick: 0,
@@ -193,6 +202,7 @@ impl UringIo {
     /// The one system call of a tick; more of them only if the kernel was short of room.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let linger = std::mem::take(&mut self.silent);
+        let timeout = if self.held.is_empty() { timeout } else { Some(Duration::ZERO) };
         let timeout = if linger { Some(timeout.map_or(LINGER, |t| t.min(LINGER))) } else { timeout };
         self.ring.enter(1, timeout)?;
         self.reap();
@@ -298,30 +308,81 @@ impl UringIo {
     fn handle_events<H: Handler>(&mut self, list: usize, handler: &mut H) {
         let mut events = std::mem::take(&mut self.events[list]);
         for Event { completion, piece } in events.drain(..) {
-            let id = operations::conn(completion.user_data);
-            let UringIo { conns, ring, buffers, starved, hung_up, tick, .. } = self;
-            let Some(conn) = conns.find(id) else { continue };
-            match operations::kind(completion.user_data) {
-                Kind::Send => conn.send_ended(completion.result, ring, handler),
-                Kind::Connect => conn.connect_ended(ring, handler),
-                Kind::Hangup => {
-                    conn.watched = false;
-                    hung_up.push(id);
-                }
-                _ => {
-                    if conn.received(completion, buffers.bytes(piece), ring, handler) == Then::Again {
-                        let class = if id.is_link() { 0 } else { 1 + usize::from(conn.fed == *tick) };
-                        starved[class].push(id);
-                    }
-                    conn.fed = *tick;
-                }
-            }
-            if conn.closing && conn.is_idle() {
-                self.forget(id);
-                handler.handle_closed(id);
+            if self.buffers.is_cut(completion.flags, piece) || !self.held.is_empty() {
+                self.hold(completion, piece, handler);
+            } else {
+                self.handle_event(completion, piece, None, handler);
             }
         }
         self.events[list] = events;
+    }
+
+    /// A completion while something is held back, or is to be.
+    #[cold]
+    fn hold<H: Handler>(&mut self, completion: Completion, piece: Piece, handler: &mut H) {
+        let id = operations::conn(completion.user_data);
+        let receives = operations::kind(completion.user_data) == Kind::Receive;
+        let place = if receives { self.held.iter().position(|held| held.id == id) } else { None };
+        match place {
+            Some(place) => {
+                let mut bytes = self.held.swap_remove(place).bytes;
+                bytes.extend_from_slice(self.buffers.bytes(piece));
+                self.handle_event(completion, piece, Some(&bytes), handler);
+            }
+            None if receives && self.buffers.is_cut(completion.flags, piece) => {
+                let bytes = self.buffers.bytes(piece).to_vec();
+                self.held.push(Held { id, bytes, tick: self.tick });
+            }
+            None => self.handle_event(completion, piece, None, handler),
+        }
+    }
+
+    /// Hands on what was held back in the tick before, and of which nothing more has come.
+    #[cold]
+    fn release<H: Handler>(&mut self, handler: &mut H) {
+        let UringIo { held, conns, tick, .. } = self;
+        held.retain(|Held { id, bytes, tick: since }| {
+            let waits = since == tick;
+            if !waits && conns.find(*id).is_some_and(|conn| !(conn.ended || conn.closing)) {
+                handler.handle_received(*id, bytes);
+            }
+            waits
+        });
+    }
+
+    fn handle_event<H: Handler>(
+        &mut self,
+        completion: Completion,
+        piece: Piece,
+        held: Option<&[u8]>,
+        handler: &mut H,
+    ) {
+        let id = operations::conn(completion.user_data);
+        let UringIo { conns, ring, buffers, starved, hung_up, tick, .. } = self;
+        let Some(conn) = conns.find(id) else { return };
+        match operations::kind(completion.user_data) {
+            Kind::Send => conn.send_ended(completion.result, ring, handler),
+            Kind::Connect => conn.connect_ended(ring, handler),
+            Kind::Hangup => {
+                conn.watched = false;
+                hung_up.push(id);
+            }
+            _ => {
+                let bytes = held.unwrap_or_else(|| buffers.bytes(piece));
+                if held.is_some() {
+                    conn.fed = *tick;
+                }
+                if conn.received(completion, bytes, ring, handler) == Then::Again {
+                    let class = if id.is_link() { 0 } else { 1 + usize::from(conn.fed == *tick) };
+                    starved[class].push(id);
+                }
+                conn.fed = *tick;
+            }
+        }
+        if conn.closing && conn.is_idle() {
+            self.forget(id);
+            handler.handle_closed(id);
+        }
     }
 
     /// All bytes of this tick were seen: their room is the kernel's again, and who found none has his turn.
@@ -450,6 +511,9 @@ impl Io for UringIo {
         handler.handle_now(self.now);
         self.handle_events(1, handler);
         self.handle_events(2, handler);
+        if !self.held.is_empty() {
+            self.release(handler);
+        }
         self.give_back();
         if std::mem::take(&mut self.mail) {
             self.take_mail(handler);

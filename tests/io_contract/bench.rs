@@ -24,6 +24,8 @@ pub(crate) trait Engine {
     type Io: Io;
     /// Polls in which everybody has had a turn, however many send without end.
     const TURNS: usize = 40;
+    /// Bytes that come in one piece if they were sent so: what memcached reads at a time.
+    const PIECE: usize = 16 << 10;
 
     fn make(handle: WorkerHandle, addresses: Vec<BackendAddress>) -> Self::Io;
 }

@@ -221,3 +221,33 @@ pub(crate) fn an_index_is_used_again_for_another_connection<E: Engine>() {
         assert_eq!(bench.control.clients(), 1);
     }
 }
+
+/// With sends and receives of every kind under way: nothing hangs, and the other sides see the end.
+pub(crate) fn an_engine_that_ends_lets_go_of_everything<E: Engine>() {
+    for family in FAMILIES {
+        let mut bench = Bench::<E>::new();
+        let (idle, idle_peer) = bench.client(family);
+        let (full, full_peer) = bench.either(true, family);
+        let (busy, busy_peer) = bench.client(family);
+        let (closing, closing_peer) = bench.client(family);
+        bench.fill(full);
+        bench.fill(closing);
+        let mut peers = [idle_peer, full_peer, busy_peer, closing_peer];
+        peers[2].write_all(b"never seen").unwrap();
+        // None of these has been looked at by a poll when the engine ends; what was to be sent still is.
+        bench.io.submit(Action::Send { conn: idle, buffer: outbox(&[b"goodbye".to_vec()]) });
+        bench.io.submit(Action::PauseRead(busy));
+        bench.io.submit(Action::Close(closing));
+        bench.connect(super::bench::TCP);
+        drop(bench);
+        let start = Instant::now();
+        for (number, peer) in peers.iter_mut().enumerate() {
+            let mut all = Vec::new();
+            while let Some(bytes) = peer.read_some(1 << 20) {
+                assert!(start.elapsed() < PATIENCE, "{family:?}: the other side of {number} sees the end");
+                all.extend(bytes);
+            }
+            assert!(number > 0 || all == b"goodbye", "{family:?}: what was submitted goes out");
+        }
+    }
+}

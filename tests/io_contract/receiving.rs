@@ -59,6 +59,30 @@ pub(crate) fn many_small_pieces_come_whole_and_in_order<E: Engine>() {
     }
 }
 
+/// The core closes a client whose long line comes in pieces, as memcached does. So many that they go round any
+/// buffers of the engine, wherever in these they begin.
+pub(crate) fn what_was_sent_at_once_comes_at_once<E: Engine>() {
+    for family in FAMILIES {
+        let mut bench = Bench::<E>::new();
+        let (conn, mut peer) = bench.client(family);
+        let mut from = 0;
+        for round in 0..1000 {
+            let length = 1 + round * 7919 % E::PIECE;
+            let bytes = pattern(from, length);
+            peer.write_all(&bytes).unwrap();
+            bench.told.events.clear();
+            assert!(bench.await_bytes(conn, length) == bytes, "{family:?} round {round}");
+            let told = &bench.told.events;
+            assert_eq!(
+                bench.count(&Event::Received(conn, length)),
+                1,
+                "{family:?} {round}: {length}: {told:?}"
+            );
+            from += length;
+        }
+    }
+}
+
 /// Bytes and end, all there before the engine looks, and then nothing happens any more.
 pub(crate) fn eof_comes_once_and_after_all_bytes<E: Engine>() {
     for family in FAMILIES {

@@ -25,6 +25,9 @@ const INCREMENTAL: u16 = 2;
 /// memcached does, which reads 16 KiB at a time.
 const JOINED_MAX: usize = 64 << 10;
 
+/// Bytes of which the rest is waited for, if the kernel says that there is one: what memcached reads at a time.
+const CUT_MAX: usize = 16 << 10;
+
 /// What the kernel asks of the ring's place.
 const PAGE: usize = 4096;
 
@@ -132,6 +135,13 @@ impl Buffers {
         }
         piece.length = length;
         true
+    }
+
+    /// The kernel has stopped amid what is there to be received, and goes on in the next tick: every 32 buffers of
+    /// a connection it lets others have their turn. Not so if enough has come to be looked at.
+    #[inline]
+    pub(super) fn is_cut(&self, flags: u32, piece: Piece) -> bool {
+        cqueue::sock_nonempty(flags) && cqueue::more(flags) && (piece.length as usize) < CUT_MAX
     }
 
     /// The bytes of a piece that was taken since buffers were given back.

@@ -203,9 +203,12 @@ impl Conn {
             self.receiving = Receiving::Idle;
         }
         let deaf = self.ended || self.closing;
+        // What was held back comes before the end too.
+        if !(deaf || bytes.is_empty()) {
+            handler.handle_received(self.id, bytes);
+        }
         match completion.result {
-            1.. if deaf => {}
-            1.. => handler.handle_received(self.id, bytes),
+            1.. => {}
             0 if deaf => {}
             0 => {
                 self.ended = true;
