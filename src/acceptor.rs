@@ -55,7 +55,7 @@ struct Policy {
 enum Doors {
     Mio(mio::Doors),
     #[cfg(all(target_os = "linux", feature = "io-uring"))]
-    Uring(uring::Doors),
+    Uring(Box<uring::Doors>),
 }
 
 impl Acceptor {
@@ -73,7 +73,9 @@ impl Acceptor {
         let (doors, stop) = match engine {
             Engine::Mio => mio::Doors::new(listeners).map(|(doors, stop)| (Doors::Mio(doors), stop)),
             #[cfg(all(target_os = "linux", feature = "io-uring"))]
-            Engine::Uring => uring::Doors::new(listeners).map(|(doors, stop)| (Doors::Uring(doors), stop)),
+            Engine::Uring => {
+                uring::Doors::new(listeners).map(|(doors, stop)| (Doors::Uring(Box::new(doors)), stop))
+            }
         }?;
         let policy = Policy { entrances: rules, entrance_of, max_conns, out_of_descriptors: false };
         Ok((Acceptor { doors, policy }, Stop(stop)))

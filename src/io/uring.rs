@@ -98,6 +98,8 @@ pub struct UringIo {
     held: Vec<Held>,
     /// Connections whose other side has ended in this tick.
     hung_up: Vec<ConnId>,
+    /// Boxed, for the kernel is told where they are.
+    #[allow(clippy::vec_box)]
     spare_slices: Vec<Box<Slices>>,
     tick: u32,
     now: Time,
