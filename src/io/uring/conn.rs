@@ -251,7 +251,8 @@ impl Conn {
         let Some(mut sending) = self.sending.take() else { return };
         sending.written += usize::try_from(result).unwrap_or(0);
         let whole = sending.written == sending.buffer.len();
-        if !(whole || self.closing || self.shut || self.failed != Failed::No) {
+        let over = whole || self.closing || self.shut || self.failed != Failed::No;
+        if !over {
             if result > 0 {
                 handler.handle_progress(self.id);
             }
