@@ -25,7 +25,7 @@ from results import Results
 from scaling import Scaling
 from settings import FULL, QUICK, Settings
 from syscalls import Syscalls
-from systems import Starter
+from systems import CLIENTS_MAX, Starter
 
 PHASES = {"compare": Compare, "scaling": Scaling, "memory": Memory, "syscalls": Syscalls}
 
@@ -89,7 +89,7 @@ def measure(arguments):
     unfinished = Path(f"{stem}.unfinished.csv")
     results = Results(about, unfinished)
     # A relay of 10,000 clients has 20,000 connections.
-    descriptors = raise_descriptor_limit(2 * settings.idle_clients + 4_000)
+    descriptors = raise_descriptor_limit(2 * max(settings.idle_clients, CLIENTS_MAX) + 4_000)
     with Processes() as processes:
         starter = Starter(processes, settings.idle_clients, descriptors, str(mcproxy), flags)
         context = Context(settings, processes, starter, Bench(arguments.bin / "mcproxy-bench"), results)
