@@ -98,11 +98,7 @@ pub struct UringIo {
     held: Vec<Held>,
     /// Connections whose other side has ended in this tick.
     hung_up: Vec<ConnId>,
-<<<<<<< HEAD
-    // Boxed, for the kernel has their addresses while they are in use.
-=======
     /// Boxed, for the kernel is told where they are.
->>>>>>> uring
     #[allow(clippy::vec_box)]
     spare_slices: Vec<Box<Slices>>,
     tick: u32,
