@@ -112,8 +112,8 @@ impl Stop {
 }
 
 impl Policy {
-    /// Deals with a client of a listener, or with why there is none. False if that listener is to be left alone
-    /// for a while.
+    /// Deals with a client of a listener, or with why there is none. False if that listener is to be left
+    /// alone for a while.
     fn decide(&mut self, listener: usize, accepted: io::Result<Socket>) -> bool {
         match accepted {
             Ok(socket) => {

@@ -1,13 +1,15 @@
-//! The driver over io_uring: one system call a tick, which submits what is to be sent and waits for what comes.
+//! The driver over io_uring: one system call a tick, which submits what is to be sent and waits for what
+//! comes.
 //!
 //! A connection is received from by one operation that stays in the kernel and takes buffers of a small ring
 //! ([`buffers`]). A send is tried at once and never waits: when the kernel has taken it, it is over, and only
-//! one that fell short tells of itself. So an answer costs no completion, and our own sends never end the wait.
-//! What fell short goes on as an operation that waits for room, whose buffer is the kernel's until it completes.
+//! one that fell short tells of itself. So an answer costs no completion, and our own sends never end the
+//! wait. What fell short goes on as an operation that waits for room, whose buffer is the kernel's until it
+//! completes.
 //!
-//! Who owns what: the bytes of a send are the engine's, in `fresh` or in the connection's `sending`, until the
-//! send is over; a connection that is closed stays in the table until all that the kernel does for it has come
-//! back; an engine that ends cancels everything and waits, and what does not come back is never freed.
+//! Who owns what: the bytes of a send are the engine's, in `fresh` or in the connection's `sending`, until
+//! the send is over; a connection that is closed stays in the table until all that the kernel does for it has
+//! come back; an engine that ends cancels everything and waits, and what does not come back is never freed.
 #![allow(unsafe_code)] // Submissions name memory: see above, and each block.
 
 mod accept;
@@ -60,8 +62,8 @@ impl Default for Sizes {
     }
 }
 
-/// After a silent send the core may have something to do although nothing comes, such as to close: it is asked
-/// after so long at most.
+/// After a silent send the core may have something to do although nothing comes, such as to close: it is
+/// asked after so long at most.
 const LINGER: Duration = Duration::from_millis(1);
 
 /// A send of so many bytes tells of itself: the core waits for its end to go on.
@@ -557,12 +559,13 @@ impl Io for UringIo {
 }
 
 impl Drop for UringIo {
-    /// What was submitted still goes out; then everything is cancelled. The kernel may write to buffers and read
-    /// from sends until their operations have come back.
+    /// What was submitted still goes out; then everything is cancelled. The kernel may write to buffers and
+    /// read from sends until their operations have come back.
     fn drop(&mut self) {
         self.ring.end(|_| {});
         if self.ring.in_flight == 0 {
-            // SAFETY: nothing is in flight, so that the kernel has no use for them, and neither has this value.
+            // SAFETY: nothing is in flight, so that the kernel has no use for them, and neither has this
+            // value.
             unsafe { ManuallyDrop::drop(&mut self.buffers) };
         } else {
             std::mem::forget(std::mem::replace(&mut self.conns, Conns::new()));

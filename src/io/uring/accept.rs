@@ -81,8 +81,8 @@ fn accepted(result: i32) -> io::Result<OwnedFd> {
     if result < 0 {
         return Err(io::Error::from_raw_os_error(-result));
     }
-    // SAFETY: the kernel has opened the descriptor for this completion, which is taken once, so that nobody else
-    // knows of it.
+    // SAFETY: the kernel has opened the descriptor for this completion, which is taken once, so that nobody
+    // else knows of it.
     Ok(unsafe { OwnedFd::from_raw_fd(result) })
 }
 

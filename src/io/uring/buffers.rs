@@ -1,9 +1,9 @@
 //! The room that the kernel receives into: one small ring of buffers for all connections of a worker.
 //!
-//! A buffer belongs to the kernel from when it is given until a completion names it, and to us from then until
-//! it is given again. Where the kernel fills buffers bit by bit (Linux 6.12), it keeps one until it says that
-//! it is done with it; of what it has filled we own the part that completions name, and it writes only behind
-//! that.
+//! A buffer belongs to the kernel from when it is given until a completion names it, and to us from then
+//! until it is given again. Where the kernel fills buffers bit by bit (Linux 6.12), it keeps one until it
+//! says that it is done with it; of what it has filled we own the part that completions name, and it writes
+//! only behind that.
 #![allow(unsafe_code)] // The kernel writes into these buffers; who owns which part when is said above.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
@@ -20,12 +20,13 @@ pub(super) const GROUP: u16 = 0;
 /// The kernel fills a buffer bit by bit (IOU_PBUF_RING_INC of its header).
 const INCREMENTAL: u16 = 2;
 
-/// Bytes that are handed on in one piece, if the kernel has brought them one after the other: what was sent at
-/// once is seen at once, however small the buffers are. The core closes a client whose line comes in pieces, as
-/// memcached does, which reads 16 KiB at a time.
+/// Bytes that are handed on in one piece, if the kernel has brought them one after the other: what was sent
+/// at once is seen at once, however small the buffers are. The core closes a client whose line comes in
+/// pieces, as memcached does, which reads 16 KiB at a time.
 const JOINED_MAX: usize = 64 << 10;
 
-/// Bytes of which the rest is waited for, if the kernel says that there is one: what memcached reads at a time.
+/// Bytes of which the rest is waited for, if the kernel says that there is one: what memcached reads at a
+/// time.
 const CUT_MAX: usize = 16 << 10;
 
 /// What the kernel asks of the ring's place.
@@ -111,8 +112,9 @@ impl Buffers {
         Piece { from, length }
     }
 
-    /// Makes `next`, which was taken last, the end of `piece`, if it lies behind it. Buffers are used in turns, so
-    /// it does for what was received in one go; what goes on in the first buffer is copied behind the last.
+    /// Makes `next`, which was taken last, the end of `piece`, if it lies behind it. Buffers are used in
+    /// turns, so it does for what was received in one go; what goes on in the first buffer is copied behind
+    /// the last.
     #[inline]
     pub(super) fn join(&mut self, piece: &mut Piece, next: Piece) -> bool {
         let (end, length) = (piece.from + piece.length, piece.length + next.length);
@@ -124,9 +126,9 @@ impl Buffers {
             if end < all || end - all != next.from {
                 return false;
             }
-            // SAFETY: both lie within the memory of this value: the piece behind it ends at most `JOINED_MAX` bytes
-            // after the buffers, which is allocated and never the kernel's; the other was named by a completion and
-            // is not given back. They do not overlap, for one lies behind all buffers.
+            // SAFETY: both lie within the memory of this value: the piece behind it ends at most `JOINED_MAX`
+            // bytes after the buffers, which is allocated and never the kernel's; the other was named by a
+            // completion and is not given back. They do not overlap, for one lies behind all buffers.
             unsafe {
                 let data = self.data.as_ptr();
                 data.add(end as usize)
@@ -137,8 +139,8 @@ impl Buffers {
         true
     }
 
-    /// The kernel has stopped amid what is there to be received, and goes on in the next tick: every 32 buffers of
-    /// a connection it lets others have their turn. Not so if enough has come to be looked at.
+    /// The kernel has stopped amid what is there to be received, and goes on in the next tick: every 32
+    /// buffers of a connection it lets others have their turn. Not so if enough has come to be looked at.
     #[inline]
     pub(super) fn is_cut(&self, flags: u32, piece: Piece) -> bool {
         cqueue::sock_nonempty(flags) && cqueue::more(flags) && (piece.length as usize) < CUT_MAX
@@ -149,9 +151,9 @@ impl Buffers {
     pub(super) fn bytes(&self, piece: Piece) -> &[u8] {
         let (from, length) = (piece.from as usize, piece.length as usize);
         debug_assert!(from + length <= usize::from(self.count) * self.size + JOINED_MAX);
-        // SAFETY: it lies within the memory of this value. A completion has named it, so the kernel has written
-        // it and writes it no more before the buffer is given back, for which this value must be borrowed
-        // mutably; it was zeroed once, so that it is initialised in any case.
+        // SAFETY: it lies within the memory of this value. A completion has named it, so the kernel has
+        // written it and writes it no more before the buffer is given back, for which this value must be
+        // borrowed mutably; it was zeroed once, so that it is initialised in any case.
         unsafe { std::slice::from_raw_parts(self.data.as_ptr().add(from), length) }
     }
 
@@ -164,8 +166,8 @@ impl Buffers {
         let mask = self.count - 1;
         for &buffer in &self.done {
             self.filled[usize::from(buffer)] = 0;
-            // SAFETY: the place lies within the ring, and the buffer within the data. The kernel reads a place
-            // only before the tail, which is moved behind it below.
+            // SAFETY: the place lies within the ring, and the buffer within the data. The kernel reads a
+            // place only before the tail, which is moved behind it below.
             unsafe {
                 let entry = self.ring.as_ptr().add(usize::from(self.tail & mask));
                 let data = self.data.as_ptr().add(usize::from(buffer) * self.size);

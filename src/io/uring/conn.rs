@@ -109,9 +109,9 @@ impl Conn {
 
     /// It stands: from now on it is received from.
     ///
-    /// Bytes and the end that follows them at once are one event for a multishot receive, which takes the bytes
-    /// and then waits for ever (seen on Linux 6.18: unix sockets, and resets). So the end is watched for itself,
-    /// and when it has come the receive begins anew, which looks before it waits.
+    /// Bytes and the end that follows them at once are one event for a multishot receive, which takes the
+    /// bytes and then waits for ever (seen on Linux 6.18: unix sockets, and resets). So the end is watched
+    /// for itself, and when it has come the receive begins anew, which looks before it waits.
     pub(super) fn begin(&mut self, ring: &mut Ring) {
         self.arm(ring);
         self.watched = true;
@@ -185,9 +185,9 @@ impl Conn {
         let (entry, _) = operations::send(&self.socket, buffer, *written, slices, Manner::Waiting, number);
         self.sending = Some(sending);
         ring.in_flight += 1;
-        // SAFETY: the bytes and slices are those of `sending`, which nobody touches before its completion: the
-        // connection stays in the table until then, also when it is closed, and an engine that ends waits for
-        // it or never frees it.
+        // SAFETY: the bytes and slices are those of `sending`, which nobody touches before its completion:
+        // the connection stays in the table until then, also when it is closed, and an engine that ends waits
+        // for it or never frees it.
         unsafe { ring.push(&entry) };
     }
 

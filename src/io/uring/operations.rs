@@ -199,7 +199,8 @@ impl Slices {
 const SEND_MAX: usize = 1 << 30;
 
 /// Sends what `buffer` holds from `from` on, or the beginning of it. Gives how many bytes are asked for. Both
-/// `buffer`'s bytes and `slices`, which are used if there is more than one piece, have to stay until it is over.
+/// `buffer`'s bytes and `slices`, which are used if there is more than one piece, have to stay until it is
+/// over.
 #[inline]
 pub(super) fn send(
     socket: &Socket,

@@ -80,8 +80,8 @@ impl Ring {
     ///
     /// # Safety
     /// All memory that the entry names stays where it is, and nobody touches it, until the operation is over:
-    /// its last completion has been taken from the queue, or it is one that never waits and the entry has been
-    /// taken by the kernel.
+    /// its last completion has been taken from the queue, or it is one that never waits and the entry has
+    /// been taken by the kernel.
     #[inline]
     pub(super) unsafe fn push(&mut self, entry: &squeue::Entry) {
         // SAFETY: the caller's promise is the one that is asked for.

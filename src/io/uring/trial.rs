@@ -1,5 +1,5 @@
 //! Whether this kernel, and whoever guards it, lets the engine run: asked by doing what it will do.
-#![allow(unsafe_code)] // The trial submits what the engine submits; its memory outlives its ring's operations.
+#![allow(unsafe_code)] // It submits what the engine submits; its memory outlives its operations.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -153,8 +153,8 @@ impl Trial {
 
     /// Submits one operation and takes what there is to tell then.
     fn submit(&mut self, entry: &squeue::Entry) -> Result<Vec<Completion>, String> {
-        // SAFETY: a receive names the trial's buffers, which live until its end was seen; a send does not wait
-        // and is over when this returns, before its buffer is touched again.
+        // SAFETY: a receive names the trial's buffers, which live until its end was seen; a send does not
+        // wait and is over when this returns, before its buffer is touched again.
         unsafe { self.ring.push(entry) };
         let mut told = Vec::new();
         // What the kernel still has to do for it is done by the next call at the latest.
