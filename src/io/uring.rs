@@ -66,6 +66,21 @@ impl Default for Sizes {
 /// asked after so long at most.
 const LINGER: Duration = Duration::from_millis(1);
 
+/// Times that a tick asks for more of what is there.
+const LOOKS: usize = 32;
+
+/// A tick that brings so many events is a busy one: the next wait is for more than one.
+const BUSY: usize = 16;
+
+/// Most events that are waited for.
+const EVENTS_MAX: usize = 256;
+
+/// So long at most: what comes together leaves together, and costs the backends, and us, less. With 500 clients at
+/// full speed, whose answers take 5 to 9 ms, it took the memcacheds from some 14 us an operation to 6 to 7, and us
+/// from 9.5 to 5 to 6. At 25,000 operations a second of 50 clients ticks are not busy, and 100 and 200 us left
+/// latency as it was, while 400 made it three times as long.
+const GATHER: Duration = Duration::from_micros(200);
+
 /// A send of so many bytes tells of itself: the core waits for its end to go on.
 const LARGE: usize = 16 << 10;
 
@@ -104,6 +119,8 @@ pub struct UringIo {
     #[allow(clippy::vec_box)]
     spare_slices: Vec<Box<Slices>>,
     tick: u32,
+    /// Events to wait for.
+    wanted: usize,
     now: Time,
 }
 
@@ -180,6 +197,7 @@ impl UringIo {
             hung_up: Vec::new(),
             spare_slices: Vec::new(),
             tick: 0,
+            wanted: 1,
             now: Time::default(),
         })
     }
@@ -206,8 +224,23 @@ impl UringIo {
         let linger = std::mem::take(&mut self.silent);
         let timeout = if self.held.is_empty() { timeout } else { Some(Duration::ZERO) };
         let timeout = if linger { Some(timeout.map_or(LINGER, |t| t.min(LINGER))) } else { timeout };
-        self.ring.enter(1, timeout)?;
+        let before = self.count_events();
+        if self.wanted > 1 && timeout != Some(Duration::ZERO) {
+            self.ring.gather(self.wanted as u32, GATHER, timeout)?;
+        } else {
+            self.ring.enter(1, timeout)?;
+        }
         self.reap();
+        // The kernel does twenty pieces of work a call (io_uring.h: IO_LOCAL_TW_DEFAULT_MAX), unless more is waited
+        // for.
+        for _ in 0..LOOKS {
+            if !self.ring.has_work() || self.buffers.are_scarce() {
+                break;
+            }
+            self.ring.enter(0, None)?;
+            self.reap();
+        }
+        self.wanted = wanted(self.wanted, self.count_events() - before);
         let mut turns = 0;
         while self.ring.is_behind() {
             turns += 1;
@@ -220,6 +253,10 @@ impl UringIo {
         self.now = self.handle.clock();
         self.tick = self.tick.wrapping_add(1);
         Ok(())
+    }
+
+    fn count_events(&self) -> usize {
+        self.events.iter().map(Vec::len).sum()
     }
 
     /// Takes all completions, and sorts them.
@@ -495,6 +532,16 @@ impl UringIo {
         if !id.is_link() {
             self.handle.client_closed();
         }
+    }
+}
+
+/// How many events to wait for next, after `wanted` were waited for and `came` came: one where little happens,
+/// more as long as more come.
+fn wanted(wanted: usize, came: usize) -> usize {
+    match came {
+        0..BUSY => 1,
+        _ if came >= wanted => (2 * came).min(EVENTS_MAX),
+        _ => came,
     }
 }
 

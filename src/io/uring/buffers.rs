@@ -146,6 +146,12 @@ impl Buffers {
         cqueue::sock_nonempty(flags) && cqueue::more(flags) && (piece.length as usize) < CUT_MAX
     }
 
+    /// Few are left for the kernel to fill in this tick.
+    #[inline]
+    pub(super) fn are_scarce(&self) -> bool {
+        self.done.len() > usize::from(self.count) / 2
+    }
+
     /// The bytes of a piece that was taken since buffers were given back.
     #[inline]
     pub(super) fn bytes(&self, piece: Piece) -> &[u8] {

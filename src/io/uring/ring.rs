@@ -20,6 +20,8 @@ const LAST_WAIT: Duration = Duration::from_millis(10);
 /// A ring of one thread. It begins disabled, so that one thread can make it and another use it.
 pub(super) struct Ring {
     uring: IoUring,
+    /// It can wait for several completions, and be content with one after a while.
+    gathers: bool,
     enabled: bool,
     /// Why it can do nothing more, if an early submission has failed.
     broken: Option<io::Error>,
@@ -54,11 +56,13 @@ impl Ring {
             .setup_r_disabled()
             .setup_single_issuer()
             .setup_defer_taskrun()
+            .setup_taskrun_flag()
             .setup_submit_all()
             .setup_cqsize(completions)
             .dontfork()
             .build(submissions)?;
-        Ok(Ring { uring, enabled: false, broken: None, calls: 0, in_flight: 0 })
+        let gathers = uring.params().is_feature_min_timeout();
+        Ok(Ring { uring, gathers, enabled: false, broken: None, calls: 0, in_flight: 0 })
     }
 
     /// What the kernel can do.
@@ -110,12 +114,28 @@ impl Ring {
     /// # Errors
     /// The ring is unusable.
     pub(super) fn enter(&mut self, completions: u32, timeout: Option<Duration>) -> io::Result<()> {
+        self.gather(completions, Duration::ZERO, timeout)
+    }
+
+    /// The same, but that one completion is enough when `gather` is over. Before Linux 6.12 it is enough at once.
+    ///
+    /// # Errors
+    /// The ring is unusable.
+    pub(super) fn gather(
+        &mut self,
+        completions: u32,
+        gather: Duration,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        let completions = if gather.is_zero() || self.gathers { completions } else { 1 };
         if let Some(error) = self.broken.take() {
             return Err(error);
         }
         self.calls += 1;
         let time = Timespec::from(timeout.unwrap_or_default());
         let arguments = SubmitArgs::new();
+        let gather = if self.gathers { gather.as_micros() as u32 } else { 0 };
+        let arguments = arguments.min_wait_usec(gather);
         let arguments = if timeout.is_some() { arguments.timespec(&time) } else { arguments };
         let submissions = self.uring.submission().len() as u32;
         let flags = (EnterFlags::GETEVENTS | EnterFlags::EXT_ARG).bits();
@@ -151,6 +171,12 @@ impl Ring {
             self.in_flight -= over;
             waits += 1;
         }
+    }
+
+    /// Something has come that the kernel has not looked at yet: a call would complete more.
+    #[inline]
+    pub(super) fn has_work(&mut self) -> bool {
+        self.uring.submission().taskrun()
     }
 
     /// The kernel has more to say, or to take, than it could.
