@@ -234,7 +234,7 @@ impl UringIo {
         // The kernel does twenty pieces of work a call (io_uring.h: IO_LOCAL_TW_DEFAULT_MAX), unless more is waited
         // for.
         for _ in 0..LOOKS {
-            if !self.ring.has_work() || self.buffers.are_scarce() {
+            if !self.ring.has_work() || self.buffers.have_brought_enough() {
                 break;
             }
             self.ring.enter(0, None)?;

@@ -146,10 +146,11 @@ impl Buffers {
         cqueue::sock_nonempty(flags) && cqueue::more(flags) && (piece.length as usize) < CUT_MAX
     }
 
-    /// Few are left for the kernel to fill in this tick.
+    /// So many bytes have come in this tick that what came with them is dealt with first: one who sends much does
+    /// not hold up the others.
     #[inline]
-    pub(super) fn are_scarce(&self) -> bool {
-        self.done.len() > usize::from(self.count) / 2
+    pub(super) fn have_brought_enough(&self) -> bool {
+        self.done.len() > usize::from(self.count) / 8
     }
 
     /// The bytes of a piece that was taken since buffers were given back.
