@@ -240,7 +240,8 @@ impl UringIo {
             self.ring.enter(0, None)?;
             self.reap();
         }
-        self.wanted = wanted(self.wanted, self.count_events() - before);
+        let came = if self.buffers.have_brought_enough() { 0 } else { self.count_events() - before };
+        self.wanted = wanted(self.wanted, came);
         let mut turns = 0;
         while self.ring.is_behind() {
             turns += 1;
