@@ -58,7 +58,7 @@ pub struct Sizes {
 
 impl Default for Sizes {
     fn default() -> Self {
-        Sizes { submissions: 512, completions: 4096, buffers: 128, buffer_bytes: 16 << 10, incremental: true }
+        Sizes { submissions: 512, completions: 4096, buffers: 64, buffer_bytes: 16 << 10, incremental: true }
     }
 }
 

@@ -150,7 +150,7 @@ impl Buffers {
     /// not hold up the others.
     #[inline]
     pub(super) fn have_brought_enough(&self) -> bool {
-        self.done.len() > usize::from(self.count) / 32
+        self.done.len() > 4
     }
 
     /// The bytes of a piece that was taken since buffers were given back.
