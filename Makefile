@@ -73,7 +73,7 @@ install-bench-tools: ## valgrind and iai-callgrind's runner, where they are miss
 install-test-tools: ## memcached, nutcracker, Go with gomemcache and the Python clients, where they are missing
 	@tests/install
 
-perf: ## mcproxy beside its peers, into perf/results (about 12 minutes); QUICK=1: a smoke run of a minute
+perf: ## mcproxy beside its peers, into perf/results (about 17 minutes); QUICK=1: a smoke run of a minute
 	@perf/install
 	cargo build --release
 	@$(PYTHON) perf/run.py --bin $(TARGET)/release $(RESULTS)

@@ -209,7 +209,7 @@ fn bad_values_are_refused_by_name() {
             "1k to 1g",
         ),
         ("--join-gets", &["ON", "auto"], "must be on or off"),
-        ("--io", &["epoll", "io_uring", "MIO", ""], "must be mio, uring or auto"),
+        ("--io", &["epoll", "io_uring", "MIO"], "must be mio, uring or auto"),
         ("--rejoin", &["FLUSH", "as_is", "delete"], "must be flush or as-is"),
         ("--cas-fence", &["0s", "999ms", "25h"], "must be 1s to "),
         ("--cas-fence", &["10", "soon", "-1s"], ""),

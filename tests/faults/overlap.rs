@@ -85,6 +85,8 @@ fn one_that_goes_again_while_it_is_cleaned_is_taken_back_when_it_answers() {
     client.send(&request);
     let link = mock.expect(request.as_bytes()).expect("the request");
     assert_eq!(client.line(), "SERVER_ERROR backend s0 timed out");
+    // A set before that would reach the mock on another link.
+    eventually("s0 is ejected", || (stats(&mut client)["backend:s0:state"] == "ejected").then_some(()));
     set_until_stored(&mut client, &key, "x");
     link.expect_end().expect("our side was shut down");
     link.close();
