@@ -31,8 +31,9 @@ pub fn bind(listen: &Listen, backlog: u32, mode: Option<u32>) -> io::Result<(Lis
     }
 }
 
-/// How often, and how long after each other, an address in use is tried again: what a killed process had in an
-/// io_uring, its listeners too, is taken apart some milliseconds after its end, and mcproxy may have been that.
+/// How often, and how long after each other, an address in use is tried again: what a killed process had in
+/// an io_uring, its listeners too, is taken apart some milliseconds after its end, and mcproxy may have been
+/// that.
 const TRIES: u32 = 20;
 const AGAIN: Duration = Duration::from_millis(10);
 

@@ -75,10 +75,10 @@ const BUSY: usize = 16;
 /// Most events that are waited for.
 const EVENTS_MAX: usize = 256;
 
-/// So long at most: what comes together leaves together, and costs the backends, and us, less. With 500 clients at
-/// full speed, whose answers take 5 to 9 ms, it took the memcacheds from some 14 us an operation to 6 to 7, and us
-/// from 9.5 to 5 to 6. At 25,000 operations a second of 50 clients ticks are not busy, and 100 and 200 us left
-/// latency as it was, while 400 made it three times as long.
+/// So long at most: what comes together leaves together, and costs the backends, and us, less. With 500
+/// clients at full speed, whose answers take 5 to 9 ms, it took the memcacheds from some 14 us an operation
+/// to 6 to 7, and us from 9.5 to 5 to 6. At 25,000 operations a second of 50 clients ticks are not busy, and
+/// 100 and 200 us left latency as it was, while 400 made it three times as long.
 const GATHER: Duration = Duration::from_micros(200);
 
 /// A send of so many bytes tells of itself: the core waits for its end to go on.
@@ -231,8 +231,8 @@ impl UringIo {
             self.ring.enter(1, timeout)?;
         }
         self.reap();
-        // The kernel does twenty pieces of work a call (io_uring.h: IO_LOCAL_TW_DEFAULT_MAX), unless more is waited
-        // for.
+        // The kernel does twenty pieces of work a call (io_uring.h: IO_LOCAL_TW_DEFAULT_MAX), unless more is
+        // waited for.
         for _ in 0..LOOKS {
             if !self.ring.has_work() || self.buffers.have_brought_enough() {
                 break;
@@ -536,8 +536,8 @@ impl UringIo {
     }
 }
 
-/// How many events to wait for next, after `wanted` were waited for and `came` came: one where little happens,
-/// more as long as more come.
+/// How many events to wait for next, after `wanted` were waited for and `came` came: one where little
+/// happens, more as long as more come.
 fn wanted(wanted: usize, came: usize) -> usize {
     match came {
         0..BUSY => 1,

@@ -109,8 +109,8 @@ pub(super) struct Plan {
 const METHODS: [Method; 4] =
     [Method::Rendezvous, Method::LibmemcachedKetama, Method::Gomemcache, Method::Pymemcache];
 
-/// By method and number of backends less one. Tables of a million slots take milliseconds to make; one of each
-/// is enough.
+/// By method and number of backends less one. Tables of a million slots take milliseconds to make; one of
+/// each is enough.
 static PLACEMENTS: LazyLock<Vec<Vec<Arc<Placement>>>> = LazyLock::new(|| {
     let placement = |method, count| {
         let owners: Vec<_> = (0..count).map(|backend| Owner::named(backend_name(backend), 1)).collect();

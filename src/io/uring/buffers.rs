@@ -146,8 +146,8 @@ impl Buffers {
         cqueue::sock_nonempty(flags) && cqueue::more(flags) && (piece.length as usize) < CUT_MAX
     }
 
-    /// So many bytes have come in this tick that what came with them is dealt with first: one who sends much does
-    /// not hold up the others.
+    /// So many bytes have come in this tick that what came with them is dealt with first: one who sends much
+    /// does not hold up the others.
     #[inline]
     pub(super) fn have_brought_enough(&self) -> bool {
         self.done.len() > 4

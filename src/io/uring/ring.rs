@@ -117,7 +117,8 @@ impl Ring {
         self.gather(completions, Duration::ZERO, timeout)
     }
 
-    /// The same, but that one completion is enough when `gather` is over. Before Linux 6.12 it is enough at once.
+    /// The same, but that one completion is enough when `gather` is over. Before Linux 6.12 it is enough at
+    /// once.
     ///
     /// # Errors
     /// The ring is unusable.
