@@ -147,9 +147,8 @@ impl Plan {
         let backends = if ejects { 2 + random.below(3) } else { 1 + random.below(BACKENDS_MAX) };
         let stop = Time(random.between(1_000_000, 4_000_000));
         let limits = limits(profile, random);
-        let mut settings = settings(backends, limits, random);
         let method = seed as usize / PROFILES.len() % METHODS.len();
-        settings.placement = PLACEMENTS[method][backends - 1].clone();
+        let mut settings = settings(PLACEMENTS[method][backends - 1].clone(), backends, limits, random);
         let short = matches!(profile, Profile::SlowClients | Profile::Mixed) && random.once_in(2);
         if short {
             let bytes = (settings.workers + random.below(6)) * (256 << 10);
@@ -380,13 +379,13 @@ fn draw_ejection(settings: &mut Settings, often: bool, random: &mut Random) {
     }
 }
 
-fn settings(backends: usize, limits: Limits, random: &mut Random) -> Settings {
+fn settings(placement: Arc<Placement>, backends: usize, limits: Limits, random: &mut Random) -> Settings {
     let by_name = random.once_in(4);
     Settings {
         backends: (0..backends)
             .map(|backend| BackendSettings { name: backend_name(backend), by_name })
             .collect(),
-        placement: PLACEMENTS[0][backends - 1].clone(),
+        placement,
         workers: random.pick(&[1, 1, 2, 3, 4]),
         max_conns: 1000,
         timeout: millis(random, 20, 400),
