@@ -18,6 +18,9 @@ BESIDE_SECONDS = 0.2
 class Compare:
     """The systems side by side. All are up all the time, and one at a time is loaded."""
 
+    phase = "compare"
+    names = SYSTEMS
+
     def __init__(self, context):
         self.context = context
         self.systems = {}
@@ -28,12 +31,12 @@ class Compare:
         yield Step("starting the systems", START_SECONDS, self.start)
         for number in range(settings.rounds):
             for workload in COMPARED:
-                for name in turned(SYSTEMS, number):
+                for name in turned(self.names, number):
                     label = f"round {number + 1} of {settings.rounds}: {workload.title}: {name}"
                     seconds = settings.warmup + settings.seconds + BESIDE_SECONDS
                     yield Step(label, seconds, partial(self.closed_loop, workload, name, number))
         for number in range(settings.latency_rounds):
-            for name in turned(SYSTEMS, number):
+            for name in turned(self.names, number):
                 label = f"latency, round {number + 1} of {settings.latency_rounds}: {name}"
                 seconds = settings.warmup + settings.latency_seconds + BESIDE_SECONDS
                 yield Step(label, seconds, partial(self.open_loop, name, number))
@@ -41,7 +44,7 @@ class Compare:
 
     def start(self):
         """All of them."""
-        self.systems = {name: self.context.starter.start(name) for name in SYSTEMS}
+        self.systems = {name: self.context.starter.start(name) for name in self.names}
 
     def end(self):
         """All of them."""
@@ -54,7 +57,7 @@ class Compare:
         flags = ["--preload", "--warmup", str(settings.warmup), "--seconds", str(settings.seconds)]
         result = self.context.bench.load(self.systems[name], workload, *flags, "--seed", str(number + 1))
         self.context.results.add(
-            "compare",
+            self.phase,
             workload.name,
             name,
             number,

@@ -14,7 +14,7 @@ TITLES = {
     "mcproxy": "mcproxy",
     "mcproxy-uring": "mcproxy, io_uring",
 }
-
+APART = ("memcached", "mcproxy", "mcproxy-uring")
 
 ABOUT = (
     "Medians over rounds in which the systems took turns; the quartiles stand in brackets. Absolute figures hold for "
@@ -30,6 +30,7 @@ def markdown(results, plots=()):
         budgets(results),
         side_by_side(results),
         throughput(results),
+        apart(results),
         latency(results),
         scaling(results),
         calls(results),
@@ -81,9 +82,14 @@ def side_by_side(results):
 
 
 def cpu_cell(results, workload, system):
-    """`10.2 + 6.1`"""
+    """`10.2 + 6.1`; nothing for io_uring beside others on its core, see apart.py."""
+    return "" if system == "mcproxy-uring" else cpu_cell_of("compare", results, workload, system)
+
+
+def cpu_cell_of(phase, results, workload, system):
+    """The same of any phase."""
     metrics = ["backend_cpu_us"] if system == "memcached" else ["proxy_cpu_us", "backend_cpu_us"]
-    values = [results.median("compare", workload, system, metric) for metric in metrics]
+    values = [results.median(phase, workload, system, metric) for metric in metrics]
     return "" if None in values else " + ".join(number(value) for value in values)
 
 
@@ -97,6 +103,24 @@ def throughput(results):
         return ""
     note = "With the load generator on the same cores: what all of it together reaches here."
     return f"## Operations per second\n\n{note}\n\n" + table(["", *TITLES.values()], rows)
+
+
+def apart(results):
+    """What is measured on a core of its own."""
+    rows = []
+    for workload in COMPARED:
+        cells = [cpu_cell_of("apart", results, workload.name, system) for system in APART]
+        rows.append([f"CPU, us per operation: {workload.title}", *cells])
+    for workload in COMPARED:
+        values = [results.median("apart", workload.name, system, "operations_per_s") for system in APART]
+        rows.append([f"operations per second: {workload.title}", *(number(value) for value in values)])
+    if not any(row[1] for row in rows):
+        return ""
+    note = (
+        "memcached alone, or mcproxy, has one core for itself; the load generator and the memcacheds behind mcproxy "
+        "share the other. CPU time as proxy + memcacheds behind it."
+    )
+    return f"## Cores apart\n\n{note}\n\n" + table(["", *(TITLES[system] for system in APART)], rows)
 
 
 def latency(results):

@@ -16,6 +16,7 @@ from pathlib import Path
 import environment
 import plots
 import report
+from apart import Apart
 from bench import Bench
 from compare import Compare
 from memory import Memory
@@ -27,7 +28,7 @@ from settings import FULL, QUICK, Settings
 from syscalls import Syscalls
 from systems import CLIENTS_MAX, Starter
 
-PHASES = {"compare": Compare, "scaling": Scaling, "memory": Memory, "syscalls": Syscalls}
+PHASES = {"compare": Compare, "apart": Apart, "scaling": Scaling, "memory": Memory, "syscalls": Syscalls}
 
 
 @dataclass

@@ -12,6 +12,8 @@ pub(super) trait Identified {
 pub(super) struct Conns<T> {
     clients: Places<T>,
     links: Places<T>,
+    /// Clients that are there.
+    count: usize,
 }
 
 type Places<T> = Vec<Option<Box<T>>>;
@@ -19,7 +21,7 @@ type Places<T> = Vec<Option<Box<T>>>;
 impl<T: Identified> Conns<T> {
     /// None yet.
     pub(super) fn new() -> Self {
-        Conns { clients: Vec::new(), links: Vec::new() }
+        Conns { clients: Vec::new(), links: Vec::new(), count: 0 }
     }
 
     /// The connection, if it is still that one.
@@ -31,6 +33,7 @@ impl<T: Identified> Conns<T> {
 
     /// Puts a connection at its place, which is free.
     pub(super) fn insert(&mut self, conn: T) {
+        self.count += usize::from(!conn.id().is_link());
         let (places, index) = (self.places(conn.id()), conn.id().index());
         while places.len() <= index {
             places.push(None);
@@ -41,7 +44,15 @@ impl<T: Identified> Conns<T> {
 
     /// Takes the connection out, if it is still that one.
     pub(super) fn take(&mut self, id: ConnId) -> Option<Box<T>> {
-        self.places(id).get_mut(id.index())?.take_if(|conn| conn.id() == id)
+        let taken = self.places(id).get_mut(id.index())?.take_if(|conn| conn.id() == id)?;
+        self.count -= usize::from(!id.is_link());
+        Some(taken)
+    }
+
+    /// Clients in it.
+    #[inline]
+    pub(super) fn clients(&self) -> usize {
+        self.count
     }
 
     #[inline]

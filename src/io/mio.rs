@@ -14,6 +14,7 @@ use rustix::io::{Errno, writev};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::conns::{Conns, Identified};
+use super::gathering;
 use super::socket::{BackendAddress, Socket, failure_of};
 use super::{Action, Calls, ConnId, Failure, Handler, Io};
 use crate::buffer::Outbox;
@@ -36,6 +37,10 @@ const EVENTS: usize = 1024;
 /// Slices in one vectored write.
 const SLICES: usize = 64;
 
+/// Clients with fewer of which no tick waits for more: a selector cannot be asked to wait for several events,
+/// so all of [`gathering::TIME`] is slept through, in which few clients have soon said all that they can.
+const CLIENTS_GATHERED: usize = 128;
+
 /// The token of the mailbox; no connection has it.
 const MAILBOX: Token = Token(usize::MAX);
 
@@ -52,6 +57,8 @@ pub struct MioIo {
     /// Connections to be looked at in the next tick without an event, each once.
     ready: Ready,
     calls: Calls,
+    /// Events to wait for.
+    wanted: usize,
     now: Time,
 }
 
@@ -113,6 +120,7 @@ impl MioIo {
             completions: Vec::new(),
             ready: Ready::default(),
             calls: Calls::default(),
+            wanted: 1,
             now: Time::default(),
         })
     }
@@ -148,14 +156,15 @@ impl MioIo {
         }
     }
 
-    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    /// Takes what the kernel has to tell. Gives how much that is.
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
         self.calls.polls += 1;
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == ErrorKind::Interrupted => self.events.clear(),
             other => other?,
         }
         self.now = self.handle.clock();
-        Ok(())
+        Ok(self.events.iter().count())
     }
 
     fn take_mail<H: Handler>(&mut self, handler: &mut H) {
@@ -221,6 +230,19 @@ impl MioIo {
         ready.clients.extend(again);
     }
 
+    /// Deals with what the kernel has told, and with what was left over.
+    fn handle_all<H: Handler>(&mut self, handler: &mut H) {
+        handler.handle_now(self.now);
+        let mut mail = false;
+        for links in [true, false] {
+            self.handle_ready(links, handler);
+            mail = self.handle_events(links, handler);
+        }
+        if mail {
+            self.take_mail(handler);
+        }
+    }
+
     fn send(&mut self, id: ConnId, buffer: Outbox) {
         let Some(conn) = self.conns.find(id) else {
             return self.completions.push(Completion::Sent(id, buffer, 0));
@@ -268,17 +290,16 @@ impl Io for MioIo {
             return Ok(());
         }
         let busy = !(self.ready.links.is_empty() && self.ready.clients.is_empty());
-        self.wait(if busy { Some(Duration::ZERO) } else { timeout })?;
-        handler.handle_now(self.now);
+        let mut came = self.wait(if busy { Some(Duration::ZERO) } else { timeout })?;
         self.ready.bytes = 0;
-        let mut mail = false;
-        for links in [true, false] {
-            self.handle_ready(links, handler);
-            mail = self.handle_events(links, handler);
+        self.handle_all(handler);
+        if (1..self.wanted).contains(&came) && self.conns.clients() >= CLIENTS_GATHERED {
+            self.calls.polls += 1;
+            std::thread::sleep(gathering::time(self.conns.clients()));
+            came += self.wait(Some(Duration::ZERO))?;
+            self.handle_all(handler);
         }
-        if mail {
-            self.take_mail(handler);
-        }
+        self.wanted = gathering::events_wanted(self.wanted, came);
         Ok(())
     }
 

@@ -18,6 +18,7 @@
 
 mod conns;
 pub mod engine;
+mod gathering;
 pub mod mio;
 pub mod socket;
 #[cfg(all(target_os = "linux", feature = "io-uring"))]

@@ -28,6 +28,7 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::conns::Conns;
+use super::gathering;
 use super::socket::{BackendAddress, Socket, failure_of};
 use super::{Action, Calls, ConnId, Failure, Handler, Io};
 use crate::buffer::Outbox;
@@ -66,20 +67,12 @@ impl Default for Sizes {
 /// asked after so long at most.
 const LINGER: Duration = Duration::from_millis(1);
 
+/// After so long without an event the buffers' memory goes back to the system: beside thousands of idle
+/// clients it is a hundred bytes of each.
+const IDLE: Duration = Duration::from_millis(500);
+
 /// Times that a tick asks for more of what is there.
 const LOOKS: usize = 32;
-
-/// A tick that brings so many events is a busy one: the next wait is for more than one.
-const BUSY: usize = 16;
-
-/// Most events that are waited for.
-const EVENTS_MAX: usize = 256;
-
-/// So long at most: what comes together leaves together, and costs the backends, and us, less. With 500
-/// clients at full speed, whose answers take 5 to 9 ms, it took the memcacheds from some 14 us an operation
-/// to 6 to 7, and us from 9.5 to 5 to 6. At 25,000 operations a second of 50 clients ticks are not busy, and
-/// 100 and 200 us left latency as it was, while 400 made it up to three times as long.
-const GATHER: Duration = Duration::from_micros(200);
 
 /// A send of so many bytes tells of itself: the core waits for its end to go on.
 const LARGE: usize = 16 << 10;
@@ -121,6 +114,8 @@ pub struct UringIo {
     tick: u32,
     /// Events to wait for.
     wanted: usize,
+    /// When events last came, if buffers have been filled since they were released.
+    used: Option<Time>,
     now: Time,
 }
 
@@ -198,6 +193,7 @@ impl UringIo {
             spare_slices: Vec::new(),
             tick: 0,
             wanted: 1,
+            used: None,
             now: Time::default(),
         })
     }
@@ -221,12 +217,10 @@ impl UringIo {
 
     /// The system call of a tick; more of them if more has come than it deals with, or it was short of room.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let linger = std::mem::take(&mut self.silent);
-        let timeout = if self.held.is_empty() { timeout } else { Some(Duration::ZERO) };
-        let timeout = if linger { Some(timeout.map_or(LINGER, |t| t.min(LINGER))) } else { timeout };
+        let timeout = self.timeout(timeout);
         let before = self.count_events();
         if self.wanted > 1 && timeout != Some(Duration::ZERO) {
-            self.ring.gather(self.wanted as u32, GATHER, timeout)?;
+            self.ring.gather(self.wanted as u32, gathering::time(self.conns.clients()), timeout)?;
         } else {
             self.ring.enter(1, timeout)?;
         }
@@ -241,7 +235,7 @@ impl UringIo {
             self.reap();
         }
         let came = if self.buffers.have_brought_enough() { 0 } else { self.count_events() - before };
-        self.wanted = wanted(self.wanted, came);
+        self.wanted = gathering::events_wanted(self.wanted, came);
         let mut turns = 0;
         while self.ring.is_behind() {
             turns += 1;
@@ -253,7 +247,32 @@ impl UringIo {
         }
         self.now = self.handle.clock();
         self.tick = self.tick.wrapping_add(1);
+        self.note_use(self.count_events() > before);
         Ok(())
+    }
+
+    /// How long to wait, if the core would do so for `timeout`.
+    fn timeout(&mut self, timeout: Option<Duration>) -> Option<Duration> {
+        let silent = std::mem::take(&mut self.silent);
+        let own = if !self.held.is_empty() {
+            Duration::ZERO
+        } else if silent {
+            LINGER
+        } else if self.used.is_some() {
+            IDLE
+        } else {
+            return timeout;
+        };
+        Some(timeout.map_or(own, |timeout| timeout.min(own)))
+    }
+
+    /// Releases the buffers' memory when nothing has come for a while.
+    fn note_use(&mut self, something_came: bool) {
+        if something_came {
+            self.used = Some(self.now);
+        } else if self.used.take_if(|used| self.now.since(*used) >= IDLE).is_some() {
+            self.buffers.release();
+        }
     }
 
     fn count_events(&self) -> usize {
@@ -536,16 +555,6 @@ impl UringIo {
     }
 }
 
-/// How many events to wait for next, after `wanted` were waited for and `came` came: one where little
-/// happens, more as long as more come.
-fn wanted(wanted: usize, came: usize) -> usize {
-    match came {
-        0..BUSY => 1,
-        _ if came >= wanted => (2 * came).min(EVENTS_MAX),
-        _ => came,
-    }
-}
-
 impl Io for UringIo {
     fn poll<H: Handler>(&mut self, timeout: Option<Duration>, handler: &mut H) -> io::Result<()> {
         if self.ring.enable()? {
@@ -618,19 +627,5 @@ impl Drop for UringIo {
         } else {
             std::mem::forget(std::mem::replace(&mut self.conns, Conns::new()));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn more_is_waited_for_as_long_as_more_comes() {
-        for (before, came, next) in [(1, 0, 1), (1, BUSY - 1, 1), (1, BUSY, 2 * BUSY), (64, BUSY - 1, 1)] {
-            assert_eq!(wanted(before, came), next, "{before} {came}");
-        }
-        assert_eq!(wanted(64, 20), 20, "what did not come is not waited for again");
-        assert_eq!(wanted(EVENTS_MAX, 10 * EVENTS_MAX), EVENTS_MAX);
     }
 }

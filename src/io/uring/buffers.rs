@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
 use io_uring::{IoUring, cqueue};
+use rustix::mm::{Advice, madvise};
 
 /// The group of the ring's buffers; there is no other.
 pub(super) const GROUP: u16 = 0;
@@ -150,7 +151,7 @@ impl Buffers {
     /// does not hold up the others.
     #[inline]
     pub(super) fn have_brought_enough(&self) -> bool {
-        self.done.len() > 4
+        self.done.len() > 16
     }
 
     /// The bytes of a piece that was taken since buffers were given back.
@@ -189,6 +190,16 @@ impl Buffers {
         // type, and from here on nobody but this line writes it (the setters above leave it alone).
         let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.ring.as_ptr()).cast_mut()) };
         tail.store(self.tail, Ordering::Release);
+    }
+
+    /// The system gets the memory back, until the kernel fills it again. All pieces that were taken are seen.
+    pub(super) fn release(&mut self) {
+        let bytes = data_layout(self.count, self.size).size();
+        // SAFETY: the memory is this value's, in whole pages, and from here on it reads as zeroes: no piece of
+        // it will be looked at before the kernel has written it again, which it does by address, in calls of
+        // this thread alone.
+        let released = unsafe { madvise(self.data.as_ptr().cast(), bytes, Advice::LinuxDontNeed) };
+        debug_assert!(released.is_ok(), "{released:?}");
     }
 }
 
