@@ -125,6 +125,7 @@ macro_rules! all_clauses {
                 eof_that_came_during_a_pause_is_told_after_it
                 a_flood_does_not_starve_the_others
                 a_crowd_of_floods_does_not_starve_the_others
+                bytes_come_after_a_long_pause
                 many_connections_are_served;
             life:
                 a_connect_succeeds

@@ -37,8 +37,8 @@ const EVENTS: usize = 1024;
 /// Slices in one vectored write.
 const SLICES: usize = 64;
 
-/// Clients with fewer of which no tick waits for more: a selector cannot be asked to wait for several events,
-/// so all of [`gathering::TIME`] is slept through, in which few clients have soon said all that they can.
+/// With fewer clients no tick waits for more: a selector cannot be asked to wait for several events, so all of
+/// the time is slept through, and few clients have soon said all that they can.
 const CLIENTS_GATHERED: usize = 128;
 
 /// The token of the mailbox; no connection has it.
@@ -47,7 +47,8 @@ const MAILBOX: Token = Token(usize::MAX);
 /// The engine of one worker.
 pub struct MioIo {
     poll: Poll,
-    events: Events,
+    /// What the kernel has told in this tick, and after a wait for more.
+    events: [Events; 2],
     handle: WorkerHandle,
     addresses: Vec<BackendAddress>,
     conns: Conns<Conn>,
@@ -112,7 +113,7 @@ impl MioIo {
         handle.wake_by(Waker::Mio(mio::Waker::new(poll.registry(), MAILBOX)?));
         Ok(MioIo {
             poll,
-            events: Events::with_capacity(EVENTS),
+            events: [EVENTS; 2].map(Events::with_capacity),
             handle,
             addresses,
             conns: Conns::new(),
@@ -156,15 +157,30 @@ impl MioIo {
         }
     }
 
-    /// Takes what the kernel has to tell. Gives how much that is.
-    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
+    /// The system call of a tick; in a busy worker a second one, some time after it.
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let mut came = self.select(0, timeout)?;
+        let is_worth_it = (1..self.wanted).contains(&came) && self.conns.clients() >= CLIENTS_GATHERED;
+        if is_worth_it && timeout != Some(Duration::ZERO) {
+            self.calls.polls += 1;
+            std::thread::sleep(gathering::time(self.conns.clients()));
+            came += self.select(1, Some(Duration::ZERO))?;
+        } else {
+            self.events[1].clear();
+        }
+        self.wanted = gathering::events_wanted(self.wanted, came);
+        self.now = self.handle.clock();
+        Ok(())
+    }
+
+    /// Takes what the kernel has to tell into one of the lists. Gives how much that is.
+    fn select(&mut self, list: usize, timeout: Option<Duration>) -> io::Result<usize> {
         self.calls.polls += 1;
-        match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => self.events.clear(),
+        match self.poll.poll(&mut self.events[list], timeout) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.events[list].clear(),
             other => other?,
         }
-        self.now = self.handle.clock();
-        Ok(self.events.iter().count())
+        Ok(self.events[list].iter().count())
     }
 
     fn take_mail<H: Handler>(&mut self, handler: &mut H) {
@@ -192,7 +208,7 @@ impl MioIo {
     fn handle_events<H: Handler>(&mut self, links: bool, handler: &mut H) -> bool {
         let MioIo { events, conns, ready, scratch, calls, .. } = self;
         let mut mail = false;
-        for event in &*events {
+        for event in events.iter().flatten() {
             let id = ConnId::from_bits(event.token().0 as u64);
             if event.token() == MAILBOX {
                 mail = true;
@@ -228,19 +244,6 @@ impl MioIo {
         // The others come before those who have still more to say, or these would be read from for ever.
         let again = std::mem::replace(&mut ready.clients, ids.collect());
         ready.clients.extend(again);
-    }
-
-    /// Deals with what the kernel has told, and with what was left over.
-    fn handle_all<H: Handler>(&mut self, handler: &mut H) {
-        handler.handle_now(self.now);
-        let mut mail = false;
-        for links in [true, false] {
-            self.handle_ready(links, handler);
-            mail = self.handle_events(links, handler);
-        }
-        if mail {
-            self.take_mail(handler);
-        }
     }
 
     fn send(&mut self, id: ConnId, buffer: Outbox) {
@@ -290,16 +293,17 @@ impl Io for MioIo {
             return Ok(());
         }
         let busy = !(self.ready.links.is_empty() && self.ready.clients.is_empty());
-        let mut came = self.wait(if busy { Some(Duration::ZERO) } else { timeout })?;
+        self.wait(if busy { Some(Duration::ZERO) } else { timeout })?;
+        handler.handle_now(self.now);
         self.ready.bytes = 0;
-        self.handle_all(handler);
-        if (1..self.wanted).contains(&came) && self.conns.clients() >= CLIENTS_GATHERED {
-            self.calls.polls += 1;
-            std::thread::sleep(gathering::time(self.conns.clients()));
-            came += self.wait(Some(Duration::ZERO))?;
-            self.handle_all(handler);
+        let mut mail = false;
+        for links in [true, false] {
+            self.handle_ready(links, handler);
+            mail = self.handle_events(links, handler);
         }
-        self.wanted = gathering::events_wanted(self.wanted, came);
+        if mail {
+            self.take_mail(handler);
+        }
         Ok(())
     }
 

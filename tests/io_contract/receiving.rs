@@ -253,6 +253,21 @@ pub(crate) fn a_crowd_of_floods_does_not_starve_the_others<E: Engine>() {
     assert!(served, "{} polls went by", E::TURNS);
 }
 
+/// Longer than any engine keeps its room for what has not come.
+pub(crate) fn bytes_come_after_a_long_pause<E: Engine>() {
+    let mut bench = Bench::<E>::new();
+    let (conn, mut peer) = bench.client(Family::Tcp);
+    for round in 0..3 {
+        let bytes = pattern(round, 50_000);
+        write_in_turns(&mut bench, &mut peer, &bytes);
+        assert!(bench.await_bytes(conn, bytes.len()) == bytes, "round {round}");
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(700) {
+            bench.poll(Some(Duration::from_secs(1)));
+        }
+    }
+}
+
 pub(crate) fn many_connections_are_served<E: Engine>() {
     let mut bench = Bench::<E>::new();
     let mut clients: Vec<(ConnId, Peer)> = (0..300).map(|_| bench.client(Family::Unix)).collect();

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::types::BufRingEntry;
 use io_uring::{IoUring, cqueue};
 use rustix::mm::{Advice, madvise};
+use rustix::param::page_size;
 
 /// The group of the ring's buffers; there is no other.
 pub(super) const GROUP: u16 = 0;
@@ -29,9 +30,6 @@ const JOINED_MAX: usize = 64 << 10;
 /// Bytes of which the rest is waited for, if the kernel says that there is one: what memcached reads at a
 /// time.
 const CUT_MAX: usize = 16 << 10;
-
-/// What the kernel asks of the ring's place.
-const PAGE: usize = 4096;
 
 /// The buffers of a worker.
 pub(super) struct Buffers {
@@ -195,7 +193,7 @@ impl Buffers {
     /// The system gets the memory back, until the kernel fills it again. All pieces that were taken are seen.
     pub(super) fn release(&mut self) {
         let bytes = data_layout(self.count, self.size).size();
-        // SAFETY: the memory is this value's, in whole pages, and from here on it reads as zeroes: no piece of
+        // SAFETY: the memory is this value's, whole pages of it, and from here on it reads as zeroes: no piece of
         // it will be looked at before the kernel has written it again, which it does by address, in calls of
         // this thread alone.
         let released = unsafe { madvise(self.data.as_ptr().cast(), bytes, Advice::LinuxDontNeed) };
@@ -213,13 +211,16 @@ impl Drop for Buffers {
     }
 }
 
+/// At the border of a page, as the kernel asks.
 fn ring_layout(count: u16) -> Layout {
     let bytes = usize::from(count) * size_of::<BufRingEntry>();
-    Layout::from_size_align(bytes, PAGE).expect("a few pages")
+    Layout::from_size_align(bytes, page_size()).expect("a few pages")
 }
 
+/// Whole pages, since [`Buffers::release`] gives back whole ones.
 fn data_layout(count: u16, size: usize) -> Layout {
-    Layout::from_size_align(usize::from(count) * size + JOINED_MAX, PAGE).expect("some MiB at most")
+    let bytes = usize::from(count) * size + JOINED_MAX;
+    Layout::from_size_align(bytes, page_size()).expect("some MiB at most").pad_to_align()
 }
 
 fn allocate(layout: Layout) -> NonNull<u8> {
