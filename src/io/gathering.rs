@@ -8,8 +8,8 @@ use std::time::Duration;
 const TIME_EACH: Duration = Duration::from_micros(1);
 const TIME_MAX: Duration = Duration::from_micros(400);
 
-/// Events of a tick from which on it is a busy one: a worker that has less to do than that in `TIME_MAX` makes
-/// nobody wait.
+/// Events of a tick from which on it is a busy one: a worker that has less to do than that in `TIME_MAX`
+/// makes nobody wait.
 const BUSY: usize = 24;
 
 /// Most events that are waited for.

@@ -37,8 +37,8 @@ const EVENTS: usize = 1024;
 /// Slices in one vectored write.
 const SLICES: usize = 64;
 
-/// With fewer clients no tick waits for more: a selector cannot be asked to wait for several events, so all of
-/// the time is slept through, and few clients have soon said all that they can.
+/// With fewer clients no tick waits for more: a selector cannot be asked to wait for several events, so all
+/// of the time is slept through, and few clients have soon said all that they can.
 const CLIENTS_GATHERED: usize = 128;
 
 /// The token of the mailbox; no connection has it.

@@ -15,6 +15,7 @@
 mod accept;
 mod buffers;
 mod conn;
+mod cut;
 mod operations;
 mod ring;
 mod trial;
@@ -36,6 +37,7 @@ use crate::control::{Mail, Waker, WorkerHandle};
 use crate::time::Time;
 use buffers::{Buffers, Piece};
 use conn::{Conn, Failed, Sending, Then};
+use cut::CutBursts;
 use operations::{Kind, Manner, Slices, plain_number};
 use ring::{Completion, Ring};
 
@@ -74,6 +76,9 @@ const IDLE: Duration = Duration::from_millis(500);
 /// Times that a tick asks for more of what is there.
 const LOOKS: usize = 32;
 
+/// Times that the kernel may not have taken everything before it counts as broken.
+const TURNS: usize = 100_000;
+
 /// A send of so many bytes tells of itself: the core waits for its end to go on.
 const LARGE: usize = 16 << 10;
 
@@ -104,8 +109,7 @@ pub struct UringIo {
     closing: usize,
     /// Receives that found no buffer: of links, of clients that got nothing in this tick, of others.
     starved: [Vec<ConnId>; 3],
-    /// What was received of connections in the tick before, where the kernel has stopped amid it.
-    held: Vec<Held>,
+    cut: CutBursts,
     /// Connections whose other side has ended in this tick.
     hung_up: Vec<ConnId>,
     /// Boxed, for the kernel is told where they are.
@@ -126,12 +130,6 @@ struct Fresh {
     slices: Option<Box<Slices>>,
     /// What came of it; all of the bytes that were asked for, if it says nothing.
     result: i32,
-}
-
-struct Held {
-    id: ConnId,
-    bytes: Vec<u8>,
-    tick: u32,
 }
 
 enum Told {
@@ -188,7 +186,7 @@ impl UringIo {
             events: [const { Vec::new() }; 3],
             closing: 0,
             starved: [const { Vec::new() }; 3],
-            held: Vec::new(),
+            cut: CutBursts::default(),
             hung_up: Vec::new(),
             spare_slices: Vec::new(),
             tick: 0,
@@ -225,8 +223,20 @@ impl UringIo {
             self.ring.enter(1, timeout)?;
         }
         self.reap();
-        // The kernel does twenty pieces of work a call (io_uring.h: IO_LOCAL_TW_DEFAULT_MAX), unless more is
-        // waited for.
+        self.look_again()?;
+        // Who sends much does not make a tick busy.
+        let came = if self.buffers.have_brought_enough() { 0 } else { self.count_events() - before };
+        self.wanted = gathering::events_wanted(self.wanted, came);
+        self.catch_up()?;
+        self.now = self.handle.clock();
+        self.tick = self.tick.wrapping_add(1);
+        self.note_use(self.count_events() > before);
+        Ok(())
+    }
+
+    /// The kernel does twenty pieces of work a call (io_uring.h: IO_LOCAL_TW_DEFAULT_MAX), unless more is
+    /// waited for.
+    fn look_again(&mut self) -> io::Result<()> {
         for _ in 0..LOOKS {
             if !self.ring.has_work() || self.buffers.have_brought_enough() {
                 break;
@@ -234,27 +244,25 @@ impl UringIo {
             self.ring.enter(0, None)?;
             self.reap();
         }
-        let came = if self.buffers.have_brought_enough() { 0 } else { self.count_events() - before };
-        self.wanted = gathering::events_wanted(self.wanted, came);
-        let mut turns = 0;
-        while self.ring.is_behind() {
-            turns += 1;
-            if turns > 100_000 {
-                return Err(io::Error::other("io_uring takes no submissions"));
+        Ok(())
+    }
+
+    /// Until the kernel has taken and told everything, for which it may have been short of room.
+    fn catch_up(&mut self) -> io::Result<()> {
+        for _ in 0..TURNS {
+            if !self.ring.is_behind() {
+                return Ok(());
             }
             self.ring.enter(0, None)?;
             self.reap();
         }
-        self.now = self.handle.clock();
-        self.tick = self.tick.wrapping_add(1);
-        self.note_use(self.count_events() > before);
-        Ok(())
+        Err(io::Error::other("io_uring takes no submissions"))
     }
 
     /// How long to wait, if the core would do so for `timeout`.
     fn timeout(&mut self, timeout: Option<Duration>) -> Option<Duration> {
         let silent = std::mem::take(&mut self.silent);
-        let own = if !self.held.is_empty() {
+        let own = if !self.cut.is_empty() {
             Duration::ZERO
         } else if silent {
             LINGER
@@ -367,8 +375,8 @@ impl UringIo {
     fn handle_events<H: Handler>(&mut self, list: usize, handler: &mut H) {
         let mut events = std::mem::take(&mut self.events[list]);
         for Event { completion, piece } in events.drain(..) {
-            if self.buffers.is_cut(completion.flags, piece) || !self.held.is_empty() {
-                self.hold(completion, piece, handler);
+            if self.buffers.is_cut(completion.flags, piece) || !self.cut.is_empty() {
+                self.put_together(completion, piece, handler);
             } else {
                 self.handle_event(completion, piece, None, handler);
             }
@@ -376,36 +384,31 @@ impl UringIo {
         self.events[list] = events;
     }
 
-    /// A completion while something is held back, or is to be.
+    /// A completion while a burst is cut, or of one that is.
     #[cold]
-    fn hold<H: Handler>(&mut self, completion: Completion, piece: Piece, handler: &mut H) {
+    fn put_together<H: Handler>(&mut self, completion: Completion, piece: Piece, handler: &mut H) {
         let id = operations::conn(completion.user_data);
         let receives = operations::kind(completion.user_data) == Kind::Receive;
-        let place = if receives { self.held.iter().position(|held| held.id == id) } else { None };
-        match place {
-            Some(place) => {
-                let mut bytes = self.held.swap_remove(place).bytes;
+        match if receives { self.cut.take(id) } else { None } {
+            Some(mut bytes) => {
                 bytes.extend_from_slice(self.buffers.bytes(piece));
                 self.handle_event(completion, piece, Some(&bytes), handler);
             }
             None if receives && self.buffers.is_cut(completion.flags, piece) => {
-                let bytes = self.buffers.bytes(piece).to_vec();
-                self.held.push(Held { id, bytes, tick: self.tick });
+                self.cut.keep(id, self.buffers.bytes(piece), self.tick);
             }
             None => self.handle_event(completion, piece, None, handler),
         }
     }
 
-    /// Hands on what was held back in the tick before, and of which nothing more has come.
+    /// Hands on the parts of bursts of which the tick has brought nothing more.
     #[cold]
-    fn release<H: Handler>(&mut self, handler: &mut H) {
-        let UringIo { held, conns, tick, .. } = self;
-        held.retain(|Held { id, bytes, tick: since }| {
-            let waits = since == tick;
-            if !waits && conns.find(*id).is_some_and(|conn| !(conn.ended || conn.closing)) {
-                handler.handle_received(*id, bytes);
+    fn release_cut<H: Handler>(&mut self, handler: &mut H) {
+        let UringIo { cut, conns, tick, .. } = self;
+        cut.release(*tick, |id, bytes| {
+            if conns.find(id).is_some_and(|conn| !(conn.ended || conn.closing)) {
+                handler.handle_received(id, bytes);
             }
-            waits
         });
     }
 
@@ -413,7 +416,7 @@ impl UringIo {
         &mut self,
         completion: Completion,
         piece: Piece,
-        held: Option<&[u8]>,
+        joined: Option<&[u8]>,
         handler: &mut H,
     ) {
         let id = operations::conn(completion.user_data);
@@ -427,8 +430,8 @@ impl UringIo {
                 hung_up.push(id);
             }
             _ => {
-                let bytes = held.unwrap_or_else(|| buffers.bytes(piece));
-                if held.is_some() {
+                let bytes = joined.unwrap_or_else(|| buffers.bytes(piece));
+                if joined.is_some() {
                     conn.fed = *tick;
                 }
                 if conn.received(completion, bytes, ring, handler) == Then::Again {
@@ -570,8 +573,8 @@ impl Io for UringIo {
         handler.handle_now(self.now);
         self.handle_events(1, handler);
         self.handle_events(2, handler);
-        if !self.held.is_empty() {
-            self.release(handler);
+        if !self.cut.is_empty() {
+            self.release_cut(handler);
         }
         self.give_back();
         if std::mem::take(&mut self.mail) {

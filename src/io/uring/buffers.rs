@@ -193,9 +193,9 @@ impl Buffers {
     /// The system gets the memory back, until the kernel fills it again. All pieces that were taken are seen.
     pub(super) fn release(&mut self) {
         let bytes = data_layout(self.count, self.size).size();
-        // SAFETY: the memory is this value's, whole pages of it, and from here on it reads as zeroes: no piece of
-        // it will be looked at before the kernel has written it again, which it does by address, in calls of
-        // this thread alone.
+        // SAFETY: the memory is this value's, whole pages of it, and from here on it reads as zeroes: no
+        // piece of it will be looked at before the kernel has written it again, which it does by address, in
+        // calls of this thread alone.
         let released = unsafe { madvise(self.data.as_ptr().cast(), bytes, Advice::LinuxDontNeed) };
         debug_assert!(released.is_ok(), "{released:?}");
     }
