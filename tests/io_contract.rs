@@ -149,6 +149,7 @@ macro_rules! all_clauses {
                 a_resolve_without_a_resolver_is_nothing
                 a_resolved_name_has_its_addresses
                 actions_that_wait_end_a_poll
+                one_event_ends_a_poll_after_a_crowd_has_left
                 links_come_before_clients_in_a_tick;
         });
     };

@@ -8,14 +8,16 @@ use mcproxy::protocol::naive::Outcome;
 use mcproxy::protocol::text::{ParserLimits, Request, Step};
 use mcproxy::protocol::{base64, binary, compose, number, text};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 #[allow(dead_code)]
 #[path = "../src/protocol/generate.rs"]
 mod generate;
 use generate::{Random, Scope};
+
+mod support;
+use support::process::Server;
 
 const LIMITS: ParserLimits = ParserLimits { value_max: 1 << 20, get_line_max: 32 << 20 };
 
@@ -26,38 +28,21 @@ const HANG: Duration = Duration::from_secs(60);
 const PADDING_MAX: u64 = 3 << 20;
 
 struct Memcached {
-    child: Child,
-    port: u16,
+    server: Server,
 }
 
 impl Memcached {
     fn start() -> Memcached {
-        for _ in 0..20 {
-            // Somebody else may take the port between these two lines; then memcached ends: try another.
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let child = Command::new("memcached")
-                .args(["-u", "nobody", "-l", "127.0.0.1", "-U", "0", "-t", "1", "-p", &port.to_string()])
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .expect("memcached is needed for this test: apt-get install memcached");
-            let mut memcached = Memcached { child, port };
-            while memcached.child.try_wait().unwrap().is_none() {
-                if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                    let version = memcached.ask(b"version\r\n");
-                    assert_eq!(version, b"VERSION 1.6.18\r\n", "these tests know the words of 1.6.18");
-                    return memcached;
-                }
-                std::thread::sleep(Duration::from_millis(10));
-            }
-        }
-        panic!("memcached does not start");
+        let memcached = Memcached { server: Server::memcached() };
+        let version = memcached.ask(b"version\r\n");
+        assert_eq!(version, b"VERSION 1.6.18\r\n", "these tests know the words of 1.6.18");
+        memcached
     }
 
     /// Sends `bytes` and their end on a new connection and reads to the end: memcached answers what it has
     /// read before it sees that there is no more.
     fn ask(&self, bytes: &[u8]) -> Vec<u8> {
-        let mut socket = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let mut socket = TcpStream::connect(self.server.address).unwrap();
         socket.set_read_timeout(Some(HANG)).unwrap();
         socket.set_write_timeout(Some(HANG)).unwrap();
         // It may close before it has read everything; what it said by then can still be read.
@@ -75,13 +60,6 @@ impl Memcached {
                 }
             }
         }
-    }
-}
-
-impl Drop for Memcached {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

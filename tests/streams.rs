@@ -17,8 +17,14 @@ mod sharing;
 #[path = "streams/text.rs"]
 mod text;
 
+use std::cell::Cell;
+use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
+use std::thread;
+
 use rig::{Rig, settle};
 use support::mock::Mock;
+use support::process::{Server, free_address};
 use support::relay::{Relay, one_byte_altered};
 use support::report::{grouped, say};
 use text::Case;
@@ -121,4 +127,23 @@ fn canary_a_byte_left_over_is_found() {
     let rig = Rig::without_proxy(mock, relay.address);
     let problem = text::run_all(&rig, &text::READS[..1]).expect_err("the surplus byte was not found");
     assert!(problem.contains("after the case"), "found, but not by the look for what is left: {problem}");
+}
+
+/// A server that is starting is not given up because somebody else has listened at its address before.
+#[test]
+fn a_listener_that_goes_is_not_taken_for_the_server() {
+    let address = free_address();
+    let listener = TcpListener::bind(address).expect("the port is free");
+    let other = thread::spawn(move || drop(listener.accept()));
+    let starts = Cell::new(0);
+    let late = |address: SocketAddr| {
+        starts.set(starts.get() + 1);
+        let mut command = Command::new("sh");
+        let memcached = "sleep 0.3; exec memcached -u nobody -l 127.0.0.1 -U 0 -t 1 -p";
+        command.args(["-c", &format!("{memcached} {}", address.port())]);
+        command
+    };
+    let _server = Server::start("memcached", || address, late);
+    other.join().expect("somebody connected");
+    assert_eq!(starts.get(), 1);
 }

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::counters::Held;
-use super::rig::{Frozen, Latecomer, Talk};
+use super::rig::{Frozen, Talk};
 use super::support::process::{Server, named_backends};
 use super::support::random::Random;
 
@@ -53,8 +53,7 @@ pub(crate) struct Stopped {
 /// s1.
 pub(crate) struct Killed {
     address: SocketAddr,
-    first: Option<Server>,
-    again: Option<Latecomer>,
+    process: Option<Server>,
     /// How often it was.
     pub(crate) times: usize,
 }
@@ -67,7 +66,7 @@ impl Servers {
         Servers {
             addresses,
             stopped: Stopped { server: stopped, times: 0 },
-            killed: Killed { address: addresses[1], first: Some(killed), again: None, times: 0 },
+            killed: Killed { address: addresses[1], process: Some(killed), times: 0 },
             _left_alone: left_alone,
         }
     }
@@ -132,11 +131,11 @@ impl Killed {
         keys: &[String],
         (epochs, held): (&AtomicU64, &Held),
     ) {
-        (self.first, self.again) = (None, None);
+        self.process = None;
         if random.percent(30) {
             pause(random, pace.dead, peace);
         }
-        self.again = Some(Latecomer::start_with(self.address, &MEMORY));
+        self.process = Some(Server::memcached_at(self.address, &MEMORY));
         self.times += 1;
         if let Some((key, token)) = held.latest_of(&OF_S1).filter(|&(_, token)| token < TOKENS_MAX) {
             let mut direct = Talk::tcp(self.address);

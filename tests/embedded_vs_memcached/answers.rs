@@ -1,7 +1,8 @@
 //! The table of what memcached 1.6.18 answered to 164 good and bad requests, in order, each on a connection of
 //! its own, against an embedded backend and, to check the check, against memcached itself.
 
-use super::memcached::Memcached;
+use super::ONE_THREAD;
+use super::support::process::Server;
 use mcproxy::embedded::EmbeddedBackend;
 use serde_json::Value;
 use std::io::{ErrorKind, Read, Write};
@@ -26,7 +27,7 @@ fn an_embedded_backend_answers_as_the_table_says() {
 /// Without this one could think that the check asks for what no server does.
 #[test]
 fn memcached_answers_as_the_table_says() {
-    let memcached = Memcached::start(&[]);
+    let memcached = Server::memcached_with(&ONE_THREAD);
     let differing = differing_lines(memcached.address);
     assert!(differing.is_empty(), "{} lines differ:\n{}", differing.len(), differing.join("\n"));
 }

@@ -5,24 +5,29 @@
 
 mod answers;
 mod client;
-mod memcached;
 mod normal;
 mod requests;
 mod rng;
 mod scripts;
+#[path = "../support/mod.rs"]
+mod support;
 
 use client::{Client, Exchange};
 use mcproxy::embedded::EmbeddedBackend;
-use memcached::Memcached;
 use requests::{Generator, Protocol, Request};
 use rng::Rng;
 use std::net::SocketAddr;
+use support::process::Server;
 
 /// Seeds of an ordinary run.
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=6;
 
 /// Batches of requests per seed.
 const BATCHES: usize = 250;
+
+/// No threads that work in the background: a maintainer holds items that were read for a while, and a decr then
+/// stores a shorter number without filling it up.
+const ONE_THREAD: [&str; 2] = ["-o", "no_lru_maintainer,no_lru_crawler"];
 
 /// Most requests of a batch.
 const BATCH_MAX: usize = 8;
@@ -92,12 +97,12 @@ fn values_about_as_large_as_can_be() {
 struct Pair {
     theirs: Side,
     ours: Side,
-    _servers: (Memcached, EmbeddedBackend),
+    _servers: (Server, EmbeddedBackend),
 }
 
 impl Pair {
     fn start() -> Pair {
-        let memcached = Memcached::start(&[]);
+        let memcached = Server::memcached_with(&ONE_THREAD);
         let embedded = EmbeddedBackend::start("pair").expect("an embedded backend starts");
         let (theirs, ours) = (Side::new(memcached.address), Side::new(embedded.address));
         Pair { theirs, ours, _servers: (memcached, embedded) }

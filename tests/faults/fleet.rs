@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use super::rig::{Frozen, Latecomer, Proxy, Talk, eventually, stat, stats};
+use super::rig::{Frozen, Proxy, Talk, eventually, stat, stats};
 use super::support::process::{Server, named_backends};
 
 /// Two workers; a backend that is silent for a second is down, and is tried again soon.
@@ -24,13 +24,7 @@ pub(crate) struct Fleet {
 struct Member {
     address: SocketAddr,
     arguments: Vec<&'static str>,
-    process: Option<Process>,
-}
-
-/// The one that found itself a port, or one that came to where that was.
-enum Process {
-    First(Server),
-    Later(Latecomer),
+    process: Option<Server>,
 }
 
 impl Fleet {
@@ -44,7 +38,7 @@ impl Fleet {
         let member = |arguments: &&[&'static str]| {
             let server = Server::memcached_with(arguments);
             let address = server.address;
-            Member { address, arguments: arguments.to_vec(), process: Some(Process::First(server)) }
+            Member { address, arguments: arguments.to_vec(), process: Some(server) }
         };
         let members: Vec<Member> = memcacheds.iter().map(member).collect();
         let addresses: Vec<SocketAddr> = members.iter().map(|member| member.address).collect();
@@ -68,10 +62,7 @@ impl Fleet {
 
     /// Stops a memcached.
     pub(crate) fn freeze(&self, member: usize) -> Frozen {
-        Frozen::freeze(match self.members[member].process.as_ref().expect("it runs") {
-            Process::First(server) => server.id(),
-            Process::Later(latecomer) => latecomer.id(),
-        })
+        Frozen::freeze(self.members[member].process.as_ref().expect("it runs").id())
     }
 
     /// Ends a memcached, as `kill -9` does.
@@ -82,7 +73,7 @@ impl Fleet {
     /// Starts a memcached anew where a killed one was.
     pub(crate) fn start_again(&mut self, member: usize) {
         let Member { address, arguments, process } = &mut self.members[member];
-        *process = Some(Process::Later(Latecomer::start_with(*address, arguments)));
+        *process = Some(Server::memcached_at(*address, arguments));
     }
 
     /// All lines of the proxy's `stats`.

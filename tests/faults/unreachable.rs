@@ -1,15 +1,15 @@
 //! Backends that die, that accept and never answer, and that cannot be reached at all: in each case their
 //! clients get an error that names them, the others lose nothing, and recovery needs no hand.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use super::fleet::Fleet;
-use super::rig::{BlackHole, Latecomer, Proxy, Talk, eventually, key_of, stat, stats};
+use super::rig::{BlackHole, Proxy, Talk, eventually, key_of, stat, stats};
 use super::support::binary::Frame;
 use super::support::binary::opcode::GET;
 use super::support::binary::status::TEMPORARY_FAILURE;
-use super::support::process::{Server, free_port, named_backends};
+use super::support::process::{Server, free_address, named_backends};
 
 /// The promise itself.
 const TAKEN_BACK_WITHIN: Duration = Duration::from_secs(10);
@@ -74,14 +74,14 @@ impl Pair {
 /// The kernel completes the connects; nobody reads what comes.
 #[test]
 fn a_listener_that_accepts_and_never_answers() {
-    let deaf = TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).expect("a loopback port");
+    let deaf = TcpListener::bind(free_address()).expect("a loopback port");
     let address = deaf.local_addr().expect("bound");
     let arguments =
         ["--threads", "2", "--timeout", "1s", "--failure-limit", "2", "--retry-interval", "200ms"];
     let pair = Pair::with(address, &arguments);
     pair.check_errors("SERVER_ERROR backend s1 timed out");
     drop(deaf);
-    let _memcached = Latecomer::start(address);
+    let _memcached = Server::memcached_at(address, &[]);
     pair.check_recovery();
 }
 
@@ -105,7 +105,7 @@ fn a_black_hole() {
     let pair = Pair::with(address, &arguments);
     pair.check_errors("SERVER_ERROR backend s1 connect timed out");
     drop(hole);
-    let _memcached = Latecomer::start(address);
+    let _memcached = Server::memcached_at(address, &[]);
     pair.check_recovery();
 }
 

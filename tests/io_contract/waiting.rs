@@ -213,3 +213,21 @@ pub(crate) fn links_come_before_clients_in_a_tick<E: Engine>() {
     }
     assert!(together > 0, "they never came in one tick, so nothing was shown");
 }
+
+/// After a tick in which much has come an engine may wait for more, but not for those who have left in it.
+pub(crate) fn one_event_ends_a_poll_after_a_crowd_has_left<E: Engine>() {
+    // A machine that stands still makes one try long; an engine that waits makes all of them so.
+    let quick = (0..10).any(|_| {
+        let mut bench = Bench::<E>::new();
+        let crowd: Vec<_> = (0..100).map(|_| bench.client(Family::Tcp)).collect();
+        let (conns, peers): (Vec<_>, Vec<_>) = crowd.into_iter().unzip();
+        drop(peers);
+        bench.poll(Some(PATIENCE));
+        conns.iter().for_each(|&conn| bench.io.submit(Action::Close(conn)));
+        bench.control.send(0, Mail::Message(drain()));
+        let start = Instant::now();
+        bench.poll(Some(PATIENCE));
+        start.elapsed() < Duration::from_millis(250)
+    });
+    assert!(quick, "it waits for what cannot come");
+}

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::files::{File, Nutcracker};
-use super::rig::{Latecomer, Proxy, ScratchPath, Talk};
-use super::support::process::{Server, free_port};
+use super::rig::{Proxy, ScratchPath, Talk, UnixMemcached};
+use super::support::process::{Server, free_address, free_port};
 use super::support::report::escape;
 
 const HASHES: [&str; 12] = [
@@ -33,8 +33,8 @@ const AT_ONCE: usize = 50;
 /// A memcached at each kind of address.
 struct Fleet {
     addresses: Vec<At>,
-    _tcp: [Server; 2],
-    _others: [Latecomer; 3],
+    _tcp: [Server; 4],
+    _unix: UnixMemcached,
     _path: ScratchPath,
 }
 
@@ -63,7 +63,6 @@ impl At {
 
 impl Fleet {
     fn start() -> Self {
-        let tcp = [Server::memcached(), Server::memcached()];
         // Port 11211 is hashed in another way. An address of 127.0.0.0/8 that only this fleet takes.
         static FLEETS: AtomicU8 = AtomicU8::new(0);
         let (fleet, id) = (FLEETS.fetch_add(1, Ordering::Relaxed), std::process::id());
@@ -71,11 +70,11 @@ impl Fleet {
         let usual = SocketAddr::from((own, 11211));
         let six = SocketAddr::from((Ipv6Addr::LOCALHOST, free_port()));
         let path = ScratchPath::new(&format!("nutcracker-server-{fleet}"));
-        let others = [Latecomer::start(usual), Latecomer::start(six), Latecomer::start_unix(&path.0)];
-        let mut addresses =
-            vec![tcp[0].address, tcp[1].address, usual, six].into_iter().map(At::Tcp).collect::<Vec<_>>();
+        let [first, second] = [(); 2].map(|()| Server::memcached());
+        let tcp = [first, second, Server::memcached_at(usual, &[]), Server::memcached_at(six, &[])];
+        let mut addresses: Vec<At> = tcp.iter().map(|server| At::Tcp(server.address)).collect();
         addresses.push(At::Unix(path.0.clone()));
-        Fleet { addresses, _tcp: tcp, _others: others, _path: path }
+        Fleet { addresses, _tcp: tcp, _unix: UnixMemcached::start(&path.0), _path: path }
     }
 
     /// The `servers` of a pool: named or not, of equal weight or not, in this order or the other.
@@ -182,7 +181,7 @@ fn every_key_lies_where_nutcracker_has_put_it_and_the_other_way_round() {
         let shape = number / 2 + number * 3;
         let at = match number {
             5 => At::Unix(path.0.clone()),
-            _ => At::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))),
+            _ => At::Tcp(free_address()),
         };
         let listen = if number == 5 { format!("{} 0600", path.0.display()) } else { at.server() };
         let name = format!("p{number}-{hash}");

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::rig::{BlackHole, Latecomer, Nobody, Proxy, Talk, eventually, key_of, stats};
+use super::rig::{BlackHole, Nobody, Proxy, Talk, eventually, key_of, stats};
 use super::support::binary::Frame;
 use super::support::binary::opcode::{GET, NOOP, SET, SETQ};
 use super::support::binary::status::TEMPORARY_FAILURE;
@@ -225,7 +225,7 @@ fn a_backend_that_ends_while_in_use_is_answered_for_and_taken_back() {
     client.exchange("set key 0 0 1\r\nx\r\n", "STORED\r\n");
     drop(memcached);
     until_down(&mut client, "key", "s0");
-    let _again = Latecomer::start(address);
+    let _again = Server::memcached_at(address, &[]);
     eventually("it is taken back", || (client.ask("touch key 0\r\n") == "NOT_FOUND").then_some(()));
 }
 

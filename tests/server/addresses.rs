@@ -6,7 +6,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::one_worker::OneWorker;
-use super::rig::{BlackHole, Latecomer, Nobody, Proxy, ScratchPath, stats};
+use super::rig::{BlackHole, Nobody, Proxy, ScratchPath, UnixMemcached, stats};
 use super::support::inbox::PATIENCE;
 use super::support::process::Server;
 
@@ -29,7 +29,7 @@ fn a_backend_at_an_ipv6_address_or_a_unix_socket() {
     let v4 = Server::memcached();
     let v6: SocketAddr = (Ipv6Addr::LOCALHOST, v4.address.port()).into();
     let path = ScratchPath::new("backend");
-    let (_v6, _unix) = (Latecomer::start(v6), Latecomer::start_unix(&path.0));
+    let (_v6, _unix) = (Server::memcached_at(v6, &[]), UnixMemcached::start(&path.0));
     let missing = ScratchPath::new("missing");
     for place in [v6.to_string(), format!("unix:{}", path.0.display())] {
         let proxy = Proxy::start(&place, &[]);

@@ -20,7 +20,7 @@ use socket2::{Domain, Socket, Type};
 use super::support::binary::{Frame, HEADER, frame_length};
 use super::support::engine;
 use super::support::inbox::PATIENCE;
-use super::support::process::{Server, free_port, named_backends};
+use super::support::process::{Server, free_address, named_backends};
 use super::support::report::escape;
 
 /// Between two looks at something that changes by itself.
@@ -461,54 +461,29 @@ pub(crate) fn list_of(servers: &[Server]) -> String {
     named_backends(&servers.iter().map(|server| server.address).collect::<Vec<_>>())
 }
 
-/// A memcached at an address of the test's choice, for one that comes to where none was. Killed when dropped.
-pub(crate) struct Latecomer {
+/// A memcached at a unix socket, killed when dropped.
+pub(crate) struct UnixMemcached {
     child: Child,
 }
 
-impl Latecomer {
-    /// Starts it at an IP address and waits until it listens.
-    pub(crate) fn start(address: SocketAddr) -> Self {
-        Latecomer::start_with(address, &[])
-    }
-
-    /// The same with further arguments.
-    pub(crate) fn start_with(address: SocketAddr, arguments: &[&str]) -> Self {
-        let (ip, port) = (address.ip().to_string(), address.port().to_string());
-        let all = [&["-U", "0", "-l", &ip, "-p", &port], arguments].concat();
-        let latecomer = Latecomer::with(&all, || TcpStream::connect(address).is_ok());
-        let pid = stat(&stats(&mut Talk::tcp(address)), "pid");
-        assert_eq!(pid, u64::from(latecomer.child.id()), "somebody else has taken {address}");
-        latecomer
-    }
-
-    /// The same at a unix socket.
-    pub(crate) fn start_unix(path: &Path) -> Self {
-        let text = path.to_str().expect("a path in UTF-8");
-        Latecomer::with(&["-s", text, "-a", "0777"], || UnixStream::connect(path).is_ok())
-    }
-
-    /// The process's number.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    fn with(arguments: &[&str], listens: impl Fn() -> bool) -> Self {
+impl UnixMemcached {
+    /// Starts it and waits until it listens.
+    pub(crate) fn start(path: &Path) -> Self {
         let mut command = Command::new("memcached");
-        command.args(["-u", "nobody", "-t", "1", "-m", "64"]).args(arguments);
+        command.args(["-u", "nobody", "-t", "1", "-a", "0777", "-s"]).arg(path);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         eventually(&format!("{command:?} listens"), || {
             if let Some(status) = child.try_wait().expect("the child's status") {
                 panic!("{command:?} ended: {status}");
             }
-            listens().then_some(())
+            UnixStream::connect(path).is_ok().then_some(())
         });
-        Latecomer { child }
+        UnixMemcached { child }
     }
 }
 
-impl Drop for Latecomer {
+impl Drop for UnixMemcached {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -525,17 +500,17 @@ pub(crate) struct Nobody {
 impl Nobody {
     /// One on 127.0.0.1, at a port that the kernel gives nobody between this and a memcached there.
     pub(crate) fn there() -> Self {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let address = free_address();
         let holder = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         holder.bind(&address.into()).expect("a loopback port");
         Nobody { address, _holder: holder }
     }
 
     /// Starts a memcached there.
-    pub(crate) fn replaced_by_memcached(self) -> Latecomer {
+    pub(crate) fn replaced_by_memcached(self) -> Server {
         let address = self.address;
         drop(self);
-        Latecomer::start(address)
+        Server::memcached_at(address, &[])
     }
 }
 

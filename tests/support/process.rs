@@ -1,6 +1,6 @@
 //! Servers as child processes: memcached and the proxy, on free loopback ports, killed when dropped.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -37,19 +37,19 @@ impl Server {
 
     /// A fresh memcached with one thread and these arguments.
     pub(crate) fn memcached_with(arguments: &[&str]) -> Self {
-        Server::start("memcached", |port| {
-            let mut command = Command::new("memcached");
-            command.args(["-u", "nobody", "-l", "127.0.0.1", "-U", "0", "-t", "1"]);
-            command.args(arguments).arg("-p").arg(port.to_string());
-            command
-        })
+        Server::start("memcached", free_address, |address| memcached_at(address, arguments))
+    }
+
+    /// The same at an address that the caller has kept free.
+    pub(crate) fn memcached_at(address: SocketAddr, arguments: &[&str]) -> Self {
+        Server::start("memcached", || address, |address| memcached_at(address, arguments))
     }
 
     /// The proxy in front of `backends`, a list as `--backends` takes it, with further arguments.
     pub(crate) fn mcproxy(backends: &str, arguments: &[&str]) -> Self {
-        Server::start("mcproxy", |port| {
+        Server::start("mcproxy", free_address, |address| {
             let mut command = Command::new(env!("CARGO_BIN_EXE_mcproxy"));
-            command.arg("--listen").arg(format!("127.0.0.1:{port}"));
+            command.arg("--listen").arg(address.to_string());
             command.arg("--backends").arg(backends).args(arguments);
             engine::choose(&mut command);
             command
@@ -81,11 +81,16 @@ impl Server {
         String::from_utf8_lossy(&self.errors.lock().expect("no holder panicked")).into_owned()
     }
 
-    fn start(name: &str, command: impl Fn(u16) -> Command) -> Self {
+    /// Starts what is to listen at an address: the next one that `address` gives if it cannot.
+    pub(crate) fn start(
+        name: &str,
+        address: impl Fn() -> SocketAddr,
+        command: impl Fn(SocketAddr) -> Command,
+    ) -> Self {
         let mut last = String::new();
         for _ in 0..START_ATTEMPTS {
-            let port = free_port();
-            match Server::start_once(name, command(port), port) {
+            let address = address();
+            match Server::start_once(name, command(address), address) {
                 Ok(server) => return server,
                 Err(error) => last = error,
             }
@@ -93,13 +98,12 @@ impl Server {
         panic!("{name} does not start: {last}");
     }
 
-    fn start_once(name: &str, mut command: Command, port: u16) -> Result<Self, String> {
+    fn start_once(name: &str, mut command: Command, address: SocketAddr) -> Result<Self, String> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child =
             command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}; run tests/install"));
         let errors = Arc::new(Mutex::new(Vec::new()));
         collect(child.stderr.take().expect("stderr is piped"), Arc::clone(&errors));
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut server = Server { child, name: name.to_owned(), address, errors };
         match server.wait_until_it_listens() {
             Ok(()) => Ok(server),
@@ -113,25 +117,14 @@ impl Server {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(format!("it ended: {status}"));
             }
-            if TcpStream::connect_timeout(&self.address, PATIENCE).is_ok() {
-                return self.is_who_listens();
+            match who_listens(self.address) {
+                Some(pid) if pid == self.child.id() => return Ok(()),
+                // It took the port first, and the child is about to end for that reason.
+                Some(pid) => return Err(format!("process {pid} listens on {}", self.address)),
+                None => std::thread::sleep(Duration::from_millis(2)),
             }
-            std::thread::sleep(Duration::from_millis(2));
         }
         Err(format!("nothing listens on {}", self.address))
-    }
-
-    /// Fails if another process took the port first and answers in place of the child, which is about to end
-    /// for that reason.
-    fn is_who_listens(&self) -> Result<(), String> {
-        let client = Client::connect(self.address);
-        client.send(b"stats\r\n");
-        let stats = client.inbox.take_until(b"END\r\n").map_err(|short| format!("no stats: {short}"))?;
-        let own = format!("STAT pid {}\r\n", self.child.id());
-        match stats.windows(own.len()).any(|line| line == own.as_bytes()) {
-            true => Ok(()),
-            false => Err(format!("another process listens on {}", self.address)),
-        }
     }
 }
 
@@ -147,6 +140,23 @@ impl Drop for Server {
     }
 }
 
+fn memcached_at(address: SocketAddr, arguments: &[&str]) -> Command {
+    let (ip, port) = (address.ip().to_string(), address.port().to_string());
+    let mut command = Command::new("memcached");
+    command.args(["-u", "nobody", "-l", &ip, "-U", "0", "-t", "1", "-p", &port]).args(arguments);
+    command
+}
+
+/// The process that answers `stats` there. Nobody does where a connection ends without an answer: a listener that
+/// was closed lives on for a moment in a child that another thread is starting.
+fn who_listens(address: SocketAddr) -> Option<u32> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).expect("read timeout");
+    stream.write_all(b"stats\r\n").ok()?;
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| line != "END");
+    lines.find_map(|line| line.strip_prefix("STAT pid ")?.parse().ok())
+}
+
 /// The list of `--backends` for servers named s0, s1, ...: the names decide where keys live, so with names
 /// of our own a key lives on the same server in every run, whatever ports are free.
 pub(crate) fn named_backends(addresses: &[SocketAddr]) -> String {
@@ -154,15 +164,24 @@ pub(crate) fn named_backends(addresses: &[SocketAddr]) -> String {
     named.collect::<Vec<_>>().join(",")
 }
 
-/// A port on which nothing listened a moment ago, and that this process has not given out before. No other
-/// test program gives it out while this one runs.
+/// `free_port` of 127.0.0.1.
+pub(crate) fn free_address() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))
+}
+
+/// A port on which nothing listens, and that this process has not given out before. No other test program gives it
+/// out while this one runs.
+///
+/// It is asked, not bound: a child that another thread is starting has all descriptors until it runs its program,
+/// and would hold the port.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let block = own_block();
     for _ in 1..BLOCK {
         let turn = NEXT.fetch_add(1, Ordering::Relaxed) % (BLOCK - 1);
         let port = block + 1 + turn;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpStream::connect_timeout(&address, PATIENCE).is_err() {
             return port;
         }
     }

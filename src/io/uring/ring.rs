@@ -114,7 +114,7 @@ impl Ring {
     /// # Errors
     /// The ring is unusable.
     pub(super) fn enter(&mut self, completions: u32, timeout: Option<Duration>) -> io::Result<()> {
-        self.gather(completions, Duration::ZERO, timeout)
+        self.submit_and_wait(completions, Duration::ZERO, timeout)
     }
 
     /// The same, but that one completion is enough when `gather` is over. Before Linux 6.12 it is enough at
@@ -128,15 +128,26 @@ impl Ring {
         gather: Duration,
         timeout: Option<Duration>,
     ) -> io::Result<()> {
-        let completions = if gather.is_zero() || self.gathers { completions } else { 1 };
+        // To the kernel no time to gather means that all of them are waited for.
+        if self.gathers && gather >= Duration::from_micros(1) {
+            self.submit_and_wait(completions, gather, timeout)
+        } else {
+            self.submit_and_wait(1, Duration::ZERO, timeout)
+        }
+    }
+
+    fn submit_and_wait(
+        &mut self,
+        completions: u32,
+        gather: Duration,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
         if let Some(error) = self.broken.take() {
             return Err(error);
         }
         self.calls += 1;
         let time = Timespec::from(timeout.unwrap_or_default());
-        let arguments = SubmitArgs::new();
-        let gather = if self.gathers { gather.as_micros() as u32 } else { 0 };
-        let arguments = arguments.min_wait_usec(gather);
+        let arguments = SubmitArgs::new().min_wait_usec(gather.as_micros() as u32);
         let arguments = if timeout.is_some() { arguments.timespec(&time) } else { arguments };
         let submissions = self.uring.submission().len() as u32;
         let flags = (EnterFlags::GETEVENTS | EnterFlags::EXT_ARG).bits();
