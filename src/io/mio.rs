@@ -159,14 +159,19 @@ impl MioIo {
 
     /// The system call of a tick; in a busy worker a second one, some time after it.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let clients = self.conns.clients();
+        let gathers = self.wanted > 1 && clients >= CLIENTS_GATHERED && timeout != Some(Duration::ZERO);
+        let began = if gathers { self.handle.clock() } else { self.now };
         let mut came = self.select(0, timeout)?;
-        let is_worth_it = (1..self.wanted).contains(&came) && self.conns.clients() >= CLIENTS_GATHERED;
-        if is_worth_it && timeout != Some(Duration::ZERO) {
-            self.calls.polls += 1;
-            std::thread::sleep(gathering::time(self.conns.clients()));
-            came += self.select(1, Some(Duration::ZERO))?;
-        } else {
-            self.events[1].clear();
+        self.events[1].clear();
+        if gathers && (1..self.wanted).contains(&came) {
+            // The time that it took until something came counts: who comes alone does not wait.
+            let waited = self.handle.clock().since(began);
+            if let Some(left) = gathering::time(clients).checked_sub(waited) {
+                self.calls.polls += 1;
+                std::thread::sleep(left);
+                came += self.select(1, Some(Duration::ZERO))?;
+            }
         }
         self.wanted = gathering::events_wanted(self.wanted, came);
         self.now = self.handle.clock();
