@@ -16,9 +16,10 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use super::conns::{Conns, Identified};
 use super::gathering;
 use super::socket::{BackendAddress, Socket, failure_of};
+use super::told::{self, Told};
 use super::{Action, Calls, ConnId, Failure, Handler, Io};
 use crate::buffer::Outbox;
-use crate::control::{Mail, Waker, WorkerHandle};
+use crate::control::{Waker, WorkerHandle};
 use crate::time::Time;
 
 /// Bytes read at once.
@@ -53,8 +54,7 @@ pub struct MioIo {
     addresses: Vec<BackendAddress>,
     conns: Conns<Conn>,
     scratch: Box<[u8]>,
-    /// What became of submitted actions, to be told at the next poll.
-    completions: Vec<Completion>,
+    told: Told,
     /// Connections to be looked at in the next tick without an event, each once.
     ready: Ready,
     calls: Calls,
@@ -97,12 +97,6 @@ struct Sending {
     written: usize,
 }
 
-enum Completion {
-    Sent(ConnId, Outbox, usize),
-    Failed(ConnId, Failure),
-    Closed(ConnId),
-}
-
 impl MioIo {
     /// An engine whose mailbox is `handle`'s.
     ///
@@ -118,43 +112,12 @@ impl MioIo {
             addresses,
             conns: Conns::new(),
             scratch: vec![0; READ_BYTES].into_boxed_slice(),
-            completions: Vec::new(),
+            told: Told::default(),
             ready: Ready::default(),
             calls: Calls::default(),
             wanted: 1,
             now: Time::default(),
         })
-    }
-
-    fn insert(&mut self, id: ConnId, socket: Socket, connecting: bool) -> io::Result<()> {
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        let token = Token(id.to_bits() as usize);
-        self.poll.registry().register(&mut SourceFd(&socket.as_fd().as_raw_fd()), token, interest)?;
-        let conn = Conn {
-            id,
-            socket,
-            sending: None,
-            connecting,
-            paused: false,
-            readable: false,
-            writable: false,
-            hangup: false,
-            ended: false,
-            listed: false,
-        };
-        self.conns.insert(conn);
-        Ok(())
-    }
-
-    /// Tells what became of the actions submitted since the last poll.
-    fn complete<H: Handler>(&mut self, handler: &mut H) {
-        for completion in self.completions.drain(..) {
-            match completion {
-                Completion::Sent(id, buffer, written) => handler.handle_sent(id, buffer, written),
-                Completion::Failed(id, failure) => handler.handle_failed(id, failure),
-                Completion::Closed(id) => handler.handle_closed(id),
-            }
-        }
     }
 
     /// The system call of a tick; in a busy worker a second one, some time after it.
@@ -189,24 +152,12 @@ impl MioIo {
     }
 
     fn take_mail<H: Handler>(&mut self, handler: &mut H) {
-        while let Some(mail) = self.handle.receive() {
-            match mail {
-                Mail::Client(socket) => {
-                    let id = handler.handle_accepted();
-                    if self.insert(id, socket, false).is_err() {
-                        self.completions.push(Completion::Failed(id, Failure::Unreachable));
-                    }
-                }
-                Mail::Resolved { backend, addresses } => {
-                    let count = addresses.len();
-                    if count > 0 {
-                        self.addresses[backend] = BackendAddress::Tcp(addresses);
-                    }
-                    handler.handle_resolved(backend, count);
-                }
-                Mail::Message(message) => handler.handle_message(message),
+        let MioIo { poll, conns, handle, addresses, told, .. } = self;
+        told::take_mail(handle, addresses, handler, |id, socket| {
+            if insert(poll, conns, id, socket, false).is_err() {
+                told.failed(id, Failure::Unreachable);
             }
-        }
+        });
     }
 
     /// Looks at the links, or at the clients, of which the kernel has told something. True if there is mail.
@@ -253,26 +204,26 @@ impl MioIo {
 
     fn send(&mut self, id: ConnId, buffer: Outbox) {
         let Some(conn) = self.conns.find(id) else {
-            return self.completions.push(Completion::Sent(id, buffer, 0));
+            return self.told.sent(id, buffer, 0);
         };
         debug_assert!(conn.sending.is_none(), "one send in flight");
         let mut written = 0;
         match write_all(&conn.socket, &buffer, &mut written, &mut self.calls) {
-            Ok(true) => self.completions.push(Completion::Sent(id, buffer, written)),
+            Ok(true) => self.told.sent(id, buffer, written),
             Ok(false) => conn.sending = Some(Box::new(Sending { buffer, written })),
             Err(_) => {
                 conn.ended = true;
-                self.completions.push(Completion::Sent(id, buffer, written));
-                self.completions.push(Completion::Failed(id, Failure::Reset));
+                self.told.sent(id, buffer, written);
+                self.told.failed(id, Failure::Reset);
             }
         }
     }
 
     fn connect(&mut self, id: ConnId, backend: usize, address: usize) {
         let connected = Socket::connect(&self.addresses[backend], address)
-            .and_then(|socket| self.insert(id, socket, true));
+            .and_then(|socket| insert(&self.poll, &mut self.conns, id, socket, true));
         if let Err(error) = connected {
-            self.completions.push(Completion::Failed(id, failure_of(&error)));
+            self.told.failed(id, failure_of(&error));
         }
     }
 
@@ -280,20 +231,20 @@ impl MioIo {
         if let Some(mut conn) = self.conns.take(id) {
             // Closing takes it out of the selector; what is still in the event list finds no connection.
             if let Some(sending) = conn.sending.take() {
-                self.completions.push(Completion::Sent(id, sending.buffer, sending.written));
+                self.told.sent(id, sending.buffer, sending.written);
             }
             drop(conn);
         }
         if !id.is_link() {
             self.handle.client_closed();
         }
-        self.completions.push(Completion::Closed(id));
+        self.told.closed(id);
     }
 }
 
 impl Io for MioIo {
     fn poll<H: Handler>(&mut self, timeout: Option<Duration>, handler: &mut H) -> io::Result<()> {
-        self.complete(handler);
+        self.told.tell(handler);
         if handler.has_actions() {
             return Ok(());
         }
@@ -334,7 +285,7 @@ impl Io for MioIo {
                 if let Some(conn) = self.conns.find(id) {
                     // Trying to go on would look like a connection that has failed.
                     if let Some(sending) = conn.sending.take() {
-                        self.completions.push(Completion::Sent(id, sending.buffer, sending.written));
+                        self.told.sent(id, sending.buffer, sending.written);
                     }
                     conn.socket.shutdown_write();
                 }
@@ -353,6 +304,32 @@ impl Io for MioIo {
     fn take_calls(&mut self) -> Calls {
         std::mem::take(&mut self.calls)
     }
+}
+
+/// Has the kernel tell of a socket from now on.
+fn insert(
+    poll: &Poll,
+    conns: &mut Conns<Conn>,
+    id: ConnId,
+    socket: Socket,
+    connecting: bool,
+) -> io::Result<()> {
+    let interest = Interest::READABLE | Interest::WRITABLE;
+    let token = Token(id.to_bits() as usize);
+    poll.registry().register(&mut SourceFd(&socket.as_fd().as_raw_fd()), token, interest)?;
+    conns.insert(Conn {
+        id,
+        socket,
+        sending: None,
+        connecting,
+        paused: false,
+        readable: false,
+        writable: false,
+        hangup: false,
+        ended: false,
+        listed: false,
+    });
+    Ok(())
 }
 
 impl Conn {

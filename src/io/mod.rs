@@ -21,6 +21,7 @@ pub mod engine;
 mod gathering;
 pub mod mio;
 pub mod socket;
+mod told;
 #[cfg(all(target_os = "linux", feature = "io-uring"))]
 pub mod uring;
 

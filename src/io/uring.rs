@@ -31,9 +31,10 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::conns::Conns;
 use super::gathering;
 use super::socket::{BackendAddress, Socket, failure_of};
-use super::{Action, Calls, ConnId, Failure, Handler, Io};
+use super::told::{self, Told};
+use super::{Action, Calls, ConnId, Handler, Io};
 use crate::buffer::Outbox;
-use crate::control::{Mail, Waker, WorkerHandle};
+use crate::control::{Waker, WorkerHandle};
 use crate::time::Time;
 use buffers::{Buffers, Piece};
 use conn::{Conn, Failed, Sending, Then};
@@ -101,8 +102,7 @@ pub struct UringIo {
     fresh: Vec<Fresh>,
     /// Some of them do not tell of their end.
     silent: bool,
-    /// What became of actions, to be told at the next poll.
-    told: Vec<Told>,
+    told: Told,
     /// Completions of this tick: of connections that are being closed, of links, of clients.
     events: [Vec<Event>; 3],
     /// Connections that are being closed.
@@ -130,12 +130,6 @@ struct Fresh {
     slices: Option<Box<Slices>>,
     /// What came of it; all of the bytes that were asked for, if it says nothing.
     result: i32,
-}
-
-enum Told {
-    Sent(ConnId, Outbox, usize),
-    Failed(ConnId, Failure),
-    Closed(ConnId),
 }
 
 /// A completion of a connection, and the bytes that it has brought.
@@ -182,7 +176,7 @@ impl UringIo {
             mail: false,
             fresh: Vec::new(),
             silent: false,
-            told: Vec::new(),
+            told: Told::default(),
             events: [const { Vec::new() }; 3],
             closing: 0,
             starved: [const { Vec::new() }; 3],
@@ -200,17 +194,6 @@ impl UringIo {
         self.ring.in_flight += 1;
         // SAFETY: it names no memory; the descriptor is open as long as this value lives.
         unsafe { self.ring.push(&operations::readable(&*self.event, plain_number(Kind::Mail, 0))) };
-    }
-
-    /// Tells what is known of submitted actions before the kernel is asked.
-    fn tell<H: Handler>(&mut self, handler: &mut H) {
-        for told in self.told.drain(..) {
-            match told {
-                Told::Sent(id, buffer, written) => handler.handle_sent(id, buffer, written),
-                Told::Failed(id, failure) => handler.handle_failed(id, failure),
-                Told::Closed(id) => handler.handle_closed(id),
-            }
-        }
     }
 
     /// The system call of a tick; more of them if more has come than it deals with, or it was short of room.
@@ -466,31 +449,19 @@ impl UringIo {
     }
 
     fn take_mail<H: Handler>(&mut self, handler: &mut H) {
-        while let Some(mail) = self.handle.receive() {
-            match mail {
-                Mail::Client(socket) => {
-                    let id = handler.handle_accepted();
-                    let mut conn = Conn::new(id, socket);
-                    conn.begin(&mut self.ring);
-                    self.conns.insert(conn);
-                }
-                Mail::Resolved { backend, addresses } => {
-                    let count = addresses.len();
-                    if count > 0 {
-                        self.addresses[backend] = BackendAddress::Tcp(addresses);
-                    }
-                    handler.handle_resolved(backend, count);
-                }
-                Mail::Message(message) => handler.handle_message(message),
-            }
-        }
+        let UringIo { ring, conns, handle, addresses, .. } = self;
+        told::take_mail(handle, addresses, handler, |id, socket| {
+            let mut conn = Conn::new(id, socket);
+            conn.begin(ring);
+            conns.insert(conn);
+        });
     }
 
     #[inline]
     fn send(&mut self, id: ConnId, buffer: Outbox) {
         let UringIo { ring, conns, fresh, spare_slices, .. } = self;
         let conn = conns.find(id).filter(|conn| !conn.closing && !buffer.is_empty());
-        let Some(conn) = conn else { return self.told.push(Told::Sent(id, buffer, 0)) };
+        let Some(conn) = conn else { return self.told.sent(id, buffer, 0) };
         debug_assert!(conn.sending.is_none() && !conn.fresh, "one send in flight");
         let first = !std::mem::replace(&mut conn.has_sent, true) && id.is_link();
         let tells = first || conn.paused || conn.ended || buffer.len() >= LARGE;
@@ -514,7 +485,7 @@ impl UringIo {
                 conn.await_connect(&mut self.ring);
                 self.conns.insert(conn);
             }
-            Err(error) => self.told.push(Told::Failed(id, failure_of(&error))),
+            Err(error) => self.told.failed(id, failure_of(&error)),
         }
     }
 
@@ -545,7 +516,7 @@ impl UringIo {
             None if !id.is_link() => self.handle.client_closed(),
             None => {}
         }
-        self.told.push(Told::Closed(id));
+        self.told.closed(id);
     }
 
     /// Closes the descriptor of a connection that the kernel has nothing of.
@@ -563,7 +534,7 @@ impl Io for UringIo {
         if self.ring.enable()? {
             self.await_mail();
         }
-        self.tell(handler);
+        self.told.tell(handler);
         if handler.has_actions() {
             return Ok(());
         }
