@@ -149,11 +149,10 @@ pub(crate) fn parse_text_bytewise(input: &[u8]) -> usize {
 /// Parses binary requests in their short way. Gives how many there were.
 pub(crate) fn parse_binary(input: &[u8]) -> usize {
     let value_max = Limits::default().value_max;
-    let (mut at, mut count) = (0, 0);
-    while at < input.len() {
-        let Some((request, bytes)) = binary::plain(&input[at..], value_max) else { break };
+    let (mut rest, mut count) = (input, 0);
+    while let Some((request, bytes)) = binary::plain(rest, value_max) {
         black_box((request.opcode, request.opaque, request.key));
-        at += bytes;
+        rest = &rest[bytes..];
         count += 1;
     }
     count

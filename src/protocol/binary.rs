@@ -142,49 +142,54 @@ pub fn parse(input: &[u8], value_max: usize) -> Step<'_> {
 #[inline]
 pub fn plain(input: &[u8], value_max: usize) -> Option<(Request<'_>, usize)> {
     let (bytes, rest) = input.split_first_chunk::<HEADER_BYTES>()?;
-    let Header { magic, opcode, key, body, opaque, cas, .. } = Header::read(bytes);
-    let shape = SHAPES.get(usize::from(opcode))?;
-    // The data type and the reserved bytes are compared with the zeros above the length of the extras.
-    let extras = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
-    usual_if(magic == REQUEST_MAGIC && extras == u32::from(shape.extras))?;
+    let Header { opcode, key, body, opaque, cas, .. } = Header::read(bytes);
+    let start = u64::from_le_bytes(*bytes.first_chunk()?) & !OPCODE_AND_KEY;
+    usual_if(start == PLAIN.starts[usize::from(opcode)])?;
+    // It is what the start has besides the magic.
+    let (extras, key) = ((start >> 32) as usize, usize::from(key));
+    usual_if(key.wrapping_sub(1) < KEY_MAX)?;
     let body = usual(rest.get(..body as usize))?;
-    let (extras, named) = usual(body.split_at_checked(usize::from(shape.extras)))?;
-    let (key, value) = usual(named.split_at_checked(usize::from(key)))?;
-    usual_if((1..=KEY_MAX).contains(&key.len()))?;
-    usual_if(value.is_empty() || (shape.value && value.len() <= value_max))?;
+    let value = usual(body.get(extras + key..))?;
+    usual_if(value.is_empty() || (PLAIN.with_value[usize::from(opcode)] && value.len() <= value_max))?;
+    let (extras, key) = (&body[..extras], &body[extras..extras + key]);
     Some((Request { opcode, opaque, cas, extras, key, value }, HEADER_BYTES + body.len()))
 }
 
-/// What a plain request with some opcode has.
-#[derive(Clone, Copy)]
-struct Shape {
-    /// Bytes of its extras; of an opcode that is not plain more than there can be.
-    extras: u16,
-    /// Its value is not always empty.
-    value: bool,
+/// Of a header's first eight bytes those that differ between plain requests with the same extras.
+const OPCODE_AND_KEY: u64 = u64::from_le_bytes([0, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+
+/// Plain requests, by opcode.
+struct Plain {
+    /// The other bytes: the magic, the length of the extras, and three zeros, compared at once. Of an
+    /// opcode that is not plain something else.
+    starts: [u64; 256],
+    /// There may be a value.
+    with_value: [bool; 256],
 }
 
-const SHAPES: [Shape; 0x25] = {
+const PLAIN: Plain = {
     use opcode::*;
-    let mut shapes = [Shape { extras: u16::MAX, value: false }; 0x25];
-    let plain: [(u16, bool, &[u8]); 5] = [
+    let rows: [(u8, bool, &[u8]); 5] = [
         (0, false, &[GET, GETQ, GETK, GETKQ, DELETE, DELETEQ]),
         (8, true, &[SET, SETQ, ADD, ADDQ, REPLACE, REPLACEQ]),
         (0, true, &[APPEND, APPENDQ, PREPEND, PREPENDQ]),
         (20, false, &[INCREMENT, INCREMENTQ, DECREMENT, DECREMENTQ]),
         (4, false, &[TOUCH, GAT, GATQ, GATK, GATKQ]),
     ];
+    let mut plain = Plain { starts: [u64::MAX; 256], with_value: [false; 256] };
     let mut row = 0;
-    while row < plain.len() {
-        let (extras, value, opcodes) = plain[row];
+    while row < rows.len() {
+        let (extras, with_value, opcodes) = rows[row];
         let mut at = 0;
         while at < opcodes.len() {
-            shapes[opcodes[at] as usize] = Shape { extras, value };
+            let opcode = opcodes[at] as usize;
+            plain.starts[opcode] = u64::from_le_bytes([REQUEST_MAGIC, 0, 0, 0, extras, 0, 0, 0]);
+            plain.with_value[opcode] = with_value;
             at += 1;
         }
         row += 1;
     }
-    shapes
+    plain
 };
 
 /// Any request. Not part of its callers, so that the way of the plain ones stays short.
