@@ -130,7 +130,9 @@ impl Run {
 
     /// The same with variables in its environment.
     fn with(case: &str, programs: &[(&str, &str)], status: i32, variables: &[(&str, &str)]) -> Run {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("counts-{case}"));
+        // This program may run twice at a time.
+        let folder =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("counts-{case}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("a folder");
         let mut building = String::new();
@@ -148,6 +150,7 @@ impl Run {
         command.env("CARGO", cargo).env_remove("MCPROXY_TEST_IO").env_remove("MCPROXY_EXPECT_NO_URING");
         let done = command.envs(variables.iter().copied()).output().expect("tests/run starts");
         let output = String::from_utf8_lossy(&done.stdout).into_owned();
+        let _ = fs::remove_dir_all(&folder);
         Run { output, succeeded: done.status.success() }
     }
 

@@ -133,7 +133,7 @@ impl<'a> CountingClient<'a> {
                 false
             }
             Ok(Some((value, token))) => {
-                let (epoch, next) = self.account.has_seen(key, &value);
+                let (epoch, next) = self.account.has_seen(key, &value, token);
                 // Now and then long enough for a fault between reading and swapping.
                 if self.random.percent(2) {
                     self.held.hold(key, token);
@@ -148,7 +148,7 @@ impl<'a> CountingClient<'a> {
                 if let Err(refused) = &outcome {
                     self.account.refused.count(&refused.0);
                 }
-                self.account.swapped(key, epoch, next, outcome.as_ref().ok().copied());
+                self.account.swapped(key, (epoch, next), token, outcome.as_ref().ok().copied());
                 matches!(outcome, Ok(Swapped::Stored))
             }
         }

@@ -115,9 +115,10 @@ impl<'a> Told<'a> {
                 if verb == "hold" { self.held.hold(key, token) } else { self.held.let_go(key, token) }
             }
             "swap" => {
-                let mut words = rest.splitn(5, ' ');
-                let (worker, key, value) = (words.next()?, words.next()?, words.next()?);
-                let (key, outcome) = (self.key(key)?, words.next()?);
+                let mut words = rest.splitn(6, ' ');
+                let (worker, key, token) = (words.next()?, words.next()?, words.next()?);
+                let (value, outcome) = (words.next()?, words.next()?);
+                let (key, token) = (self.key(key)?, token.parse().ok()?);
                 let account = self.accounts.get_mut(worker.parse::<usize>().ok()?)?;
                 let outcome = match outcome {
                     "stored" => Some(Swapped::Stored),
@@ -129,8 +130,8 @@ impl<'a> Told<'a> {
                     }
                     _ => return None,
                 };
-                let (epoch, next) = account.has_seen(key, value);
-                account.swapped(key, epoch, next, outcome);
+                let next = account.has_seen(key, value, token);
+                account.swapped(key, next, token, outcome);
             }
             _ => return None,
         }
@@ -150,19 +151,20 @@ fn error(text: &str) -> Option<&str> {
 fn canary_what_a_library_must_not_say_is_found() {
     let (keys, held) = (["counter".to_owned()], Held::default());
     let heard = |said: &str| Told::of(&keys, &held).hear(said.lines().map(str::to_owned));
-    let good = "swap 0 0 1.0 stored\nhold 0 7\nswap 1 0 1.1 unknown SERVER_ERROR backend s0 timed out\nrefused \
-                SERVER_ERROR backend s1 is down\nswap 1 0 1.1 exists\ndone";
+    let good = "swap 0 0 6 1.0 stored\nhold 0 7\nswap 1 0 7 1.1 unknown SERVER_ERROR backend s0 timed out\nrefused \
+                SERVER_ERROR backend s1 is down\nswap 1 0 7 1.1 exists\ndone";
     let account = heard(good).expect("all is well");
     assert_eq!((account.stored(), account.unknown(), account.conflicts), (1, 1, 1));
     assert_eq!(account.refused.total(), 2);
     assert_eq!(held.latest_of(&[0]), Some((0, 7)));
     let bad = [
-        "swap 0 0 1.0 stored",
+        "swap 0 0 7 1.0 stored",
         "refused EOF\ndone",
-        "swap 0 0 1.0 unknown EOF\ndone",
-        "swap 0 1 1.0 stored\ndone",
-        "swap 8 0 1.0 stored\ndone",
-        "swap 0 0 1.0 perhaps\ndone",
+        "swap 0 0 7 1.0 unknown EOF\ndone",
+        "swap 0 1 7 1.0 stored\ndone",
+        "swap 8 0 7 1.0 stored\ndone",
+        "swap 0 0 seven 1.0 stored\ndone",
+        "swap 0 0 7 1.0 perhaps\ndone",
         "done\ndone",
         "something else\ndone",
     ];
@@ -170,7 +172,7 @@ fn canary_what_a_library_must_not_say_is_found() {
         assert!(heard(said).is_err(), "{said:?}");
     }
     // Two that have stored the same.
-    let mut account = heard("swap 0 0 1.0 stored\nswap 1 0 1.0 stored\ndone").expect("said well");
+    let mut account = heard("swap 0 0 7 1.0 stored\nswap 1 0 7 1.0 stored\ndone").expect("said well");
     account.is_at_last(0, "1.1");
     assert!(account.check(&[]).is_err_and(|problem| problem.contains("stored by 2 clients")));
 }

@@ -76,7 +76,7 @@ class Counters:
             self.say(f"release {key} {token.decode()}")
         if time.monotonic() - asked > TOKEN_HELD_MAX:
             return False
-        what = f"swap {number} {key} {value.decode()}"
+        what = f"swap {number} {key} {token.decode()} {value.decode()}"
         try:
             outcome = self.client.cas(self.keys[key], f"{epoch}.{int(count) + 1}", token)
         except (MemcacheError, OSError) as error:

@@ -4,8 +4,8 @@
 // one reads comes on one connection, and is swapped on another. It goes on until its standard input ends; then
 // each goroutine counts each counter up once more. Each thing that it was told is a line of its output:
 //
-//	swap GOROUTINE KEY VALUE stored|exists|gone
-//	swap GOROUTINE KEY VALUE unknown ERROR
+//	swap GOROUTINE KEY TOKEN VALUE stored|exists|gone
+//	swap GOROUTINE KEY TOKEN VALUE unknown ERROR
 //	refused ERROR
 //	hold KEY TOKEN
 //	release KEY TOKEN
@@ -128,9 +128,9 @@ func (c *counters) count(number, key int, random *rand.Rand) bool {
 	}
 	value := string(item.Value)
 	item.Value = next(value)
+	token := reflect.ValueOf(item).Elem().FieldByName("casid").Uint()
 	// Now and then long enough for a fault between reading and swapping.
 	if random.Intn(100) < 2 {
-		token := reflect.ValueOf(item).Elem().FieldByName("casid").Uint()
 		c.say("hold %d %d", key, token)
 		time.Sleep(time.Duration(1+random.Intn(700)) * time.Millisecond)
 		c.say("release %d %d", key, token)
@@ -140,14 +140,14 @@ func (c *counters) count(number, key int, random *rand.Rand) bool {
 	}
 	switch err = c.client.CompareAndSwap(item); err {
 	case nil:
-		c.say("swap %d %d %s stored", number, key, value)
+		c.say("swap %d %d %d %s stored", number, key, token, value)
 		return true
 	case memcache.ErrCASConflict:
-		c.say("swap %d %d %s exists", number, key, value)
+		c.say("swap %d %d %d %s exists", number, key, token, value)
 	case memcache.ErrCacheMiss:
-		c.say("swap %d %d %s gone", number, key, value)
+		c.say("swap %d %d %d %s gone", number, key, token, value)
 	default:
-		c.say("swap %d %d %s unknown %s", number, key, value, words(err))
+		c.say("swap %d %d %d %s unknown %s", number, key, token, value, words(err))
 	}
 	return false
 }
